@@ -1,1 +1,9 @@
-//! The tab86 machine.
+//! The tab86 machine: an x86 PC as a library that knows no browser and no operating system.
+//!
+//! Arrows run one way: `machine → {cpu, devices} → {bus, mem, time}`. See ARCHITECTURE.md for the map.
+
+pub mod bus;
+pub mod cpu;
+pub mod devices;
+pub mod mem;
+pub mod time;

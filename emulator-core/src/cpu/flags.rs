@@ -1,0 +1,264 @@
+//! EFLAGS: bit names, and the lazy arithmetic flags.
+//!
+//! An arithmetic instruction records its kind, result and first source ([`Lazy`]); the six status flags
+//! are computed when something reads them.
+
+use serde::{Deserialize, Serialize};
+
+/// Carry.
+pub const CF: u32 = 1;
+/// Parity of the low byte.
+pub const PF: u32 = 1 << 2;
+/// Carry out of bit 3.
+pub const AF: u32 = 1 << 4;
+/// Zero.
+pub const ZF: u32 = 1 << 6;
+/// Sign.
+pub const SF: u32 = 1 << 7;
+/// Single-step trap.
+pub const TF: u32 = 1 << 8;
+/// Interrupts enabled.
+pub const IF: u32 = 1 << 9;
+/// String direction.
+pub const DF: u32 = 1 << 10;
+/// Overflow.
+pub const OF: u32 = 1 << 11;
+/// I/O privilege level (two bits).
+pub const IOPL: u32 = 3 << 12;
+/// Nested task.
+pub const NT: u32 = 1 << 14;
+/// Resume: no instruction breakpoint on the next instruction.
+pub const RF: u32 = 1 << 16;
+/// Virtual-8086 mode.
+pub const VM: u32 = 1 << 17;
+/// Alignment check.
+pub const AC: u32 = 1 << 18;
+/// Virtual interrupt flag.
+pub const VIF: u32 = 1 << 19;
+/// Virtual interrupt pending.
+pub const VIP: u32 = 1 << 20;
+/// CPUID can be used when this bit can be changed.
+pub const ID: u32 = 1 << 21;
+/// The six arithmetic status flags.
+pub const STATUS: u32 = CF | PF | AF | ZF | SF | OF;
+/// Bit 1, always set.
+pub const ALWAYS: u32 = 2;
+
+/// Which computation the recorded values stand for. The suffix is the operand width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "operation and width")]
+pub enum LazyOp {
+    /// `src` holds the flags themselves.
+    #[default]
+    Eager,
+    Add8,
+    Add16,
+    Add32,
+    Sub8,
+    Sub16,
+    Sub32,
+    Logic8,
+    Logic16,
+    Logic32,
+    /// INC; `src` holds CF.
+    Inc8,
+    Inc16,
+    Inc32,
+    /// DEC; `src` holds CF.
+    Dec8,
+    Dec16,
+    Dec32,
+    Add64,
+    Sub64,
+    Logic64,
+    Inc64,
+    Dec64,
+}
+
+/// The last flag-setting computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lazy {
+    /// What was computed.
+    pub op: LazyOp,
+    /// Its result, zero-extended.
+    pub res: u64,
+    /// Add: an addend. Sub: the minuend. Inc and Dec: CF. Eager: the flags.
+    pub src: u64,
+}
+
+/// The parity flag of a result's low byte.
+#[inline]
+#[must_use]
+pub const fn parity(res: u64) -> u32 {
+    if (res as u8).count_ones() & 1 == 0 {
+        PF
+    } else {
+        0
+    }
+}
+
+/// ZF, SF and PF of a result of `bits` bits.
+#[inline]
+#[must_use]
+pub const fn zsp(res: u64, bits: u32) -> u32 {
+    let masked = res << (64 - bits);
+    (if masked == 0 { ZF } else { 0 }) | (if (masked as i64) < 0 { SF } else { 0 }) | parity(res)
+}
+
+impl Lazy {
+    /// The six status flags.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        use LazyOp::*;
+        match self.op {
+            Eager => self.src as u32 & STATUS,
+            Add8 => self.add(8),
+            Add16 => self.add(16),
+            Add32 => self.add(32),
+            Add64 => self.add(64),
+            Sub8 => self.sub(8),
+            Sub16 => self.sub(16),
+            Sub32 => self.sub(32),
+            Sub64 => self.sub(64),
+            Logic8 => zsp(self.res, 8),
+            Logic16 => zsp(self.res, 16),
+            Logic32 => zsp(self.res, 32),
+            Logic64 => zsp(self.res, 64),
+            Inc8 => self.step(8, true),
+            Inc16 => self.step(16, true),
+            Inc32 => self.step(32, true),
+            Inc64 => self.step(64, true),
+            Dec8 => self.step(8, false),
+            Dec16 => self.step(16, false),
+            Dec32 => self.step(32, false),
+            Dec64 => self.step(64, false),
+        }
+    }
+
+    fn add(&self, bits: u32) -> u32 {
+        let (r, a) = (self.res, self.src);
+        let mask = u64::MAX >> (64 - bits);
+        let b = r.wrapping_sub(a) & mask;
+        let sign = |v: u64| v >> (bits - 1) & 1 != 0;
+        zsp(r, bits)
+            | (if r < a { CF } else { 0 })
+            | ((a ^ b ^ r) as u32 & AF)
+            | (if sign((a ^ r) & (b ^ r)) { OF } else { 0 })
+    }
+
+    fn sub(&self, bits: u32) -> u32 {
+        let (r, a) = (self.res, self.src);
+        let mask = u64::MAX >> (64 - bits);
+        let b = a.wrapping_sub(r) & mask;
+        let sign = |v: u64| v >> (bits - 1) & 1 != 0;
+        zsp(r, bits)
+            | (if a < b { CF } else { 0 })
+            | ((a ^ b ^ r) as u32 & AF)
+            | (if sign((a ^ b) & (a ^ r)) { OF } else { 0 })
+    }
+
+    fn step(&self, bits: u32, inc: bool) -> u32 {
+        let sign = 1u64 << (bits - 1);
+        let (overflowed, half) = if inc { (sign, 0) } else { (sign - 1, 15) };
+        zsp(self.res, bits)
+            | (self.src as u32 & CF)
+            | (if self.res & 15 == half { AF } else { 0 })
+            | (if self.res == overflowed { OF } else { 0 })
+    }
+
+    /// CF alone.
+    #[inline]
+    #[must_use]
+    pub fn carry(&self) -> bool {
+        use LazyOp::*;
+        match self.op {
+            Add8 | Add16 | Add32 | Add64 => self.res < self.src,
+            Sub8 => (self.src as u8) < (self.src.wrapping_sub(self.res) as u8),
+            Sub16 => (self.src as u16) < (self.src.wrapping_sub(self.res) as u16),
+            Sub32 => (self.src as u32) < (self.src.wrapping_sub(self.res) as u32),
+            Sub64 => self.src < self.src.wrapping_sub(self.res),
+            Logic8 | Logic16 | Logic32 | Logic64 => false,
+            Eager | Inc8 | Inc16 | Inc32 | Inc64 | Dec8 | Dec16 | Dec32 | Dec64 => {
+                self.src & 1 != 0
+            }
+        }
+    }
+
+    /// ZF alone.
+    #[inline]
+    #[must_use]
+    pub fn zero(&self) -> bool {
+        if self.op == LazyOp::Eager {
+            self.src as u32 & ZF != 0
+        } else {
+            self.res == 0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lazy_flags_equal_their_definition_for_all_bytes() {
+        for a in 0..=255u8 {
+            for b in 0..=255u8 {
+                let (r, c) = a.overflowing_add(b);
+                let o = (a as i8).overflowing_add(b as i8).1;
+                let expect = zsp(r.into(), 8)
+                    | u32::from(c) * CF
+                    | u32::from(o) * OF
+                    | ((a ^ b ^ r) as u32 & AF);
+                let lazy = Lazy {
+                    op: LazyOp::Add8,
+                    res: r.into(),
+                    src: a.into(),
+                };
+                assert_eq!(
+                    (lazy.flags(), lazy.carry(), lazy.zero()),
+                    (expect, c, r == 0)
+                );
+                let (r, c) = a.overflowing_sub(b);
+                let o = (a as i8).overflowing_sub(b as i8).1;
+                let expect = zsp(r.into(), 8)
+                    | u32::from(c) * CF
+                    | u32::from(o) * OF
+                    | ((a ^ b ^ r) as u32 & AF);
+                let lazy = Lazy {
+                    op: LazyOp::Sub8,
+                    res: r.into(),
+                    src: a.into(),
+                };
+                assert_eq!(
+                    (lazy.flags(), lazy.carry(), lazy.zero()),
+                    (expect, c, r == 0)
+                );
+            }
+            let r = a.wrapping_add(1);
+            let expect =
+                zsp(r.into(), 8) | CF | u32::from(a == 0x7f) * OF | ((a ^ 1 ^ r) as u32 & AF);
+            assert_eq!(
+                Lazy {
+                    op: LazyOp::Inc8,
+                    res: r.into(),
+                    src: 1
+                }
+                .flags(),
+                expect
+            );
+            let r = a.wrapping_sub(1);
+            let expect = zsp(r.into(), 8) | u32::from(a == 0x80) * OF | ((a ^ 1 ^ r) as u32 & AF);
+            assert_eq!(
+                Lazy {
+                    op: LazyOp::Dec8,
+                    res: r.into(),
+                    src: 0
+                }
+                .flags(),
+                expect
+            );
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The CPU: architectural state, memory access, decoder and interpreter.
+//!
+//! One [`Cpu`] is one vCPU and owns only its own registers and TLBs. Faults are values ([`Fault`]):
+//! an instruction either retires whole or leaves no trace but its fault.
+
+pub mod access;
+pub mod fault;
+pub mod flags;
+pub mod segment;
+pub mod state;
+pub mod tlb;
+
+pub use fault::{Exec, Fault};
+pub use segment::{Seg, Segment};
+pub use state::Cpu;

@@ -1,0 +1,94 @@
+//! The software TLBs of one vCPU: direct-mapped, 8 bytes an entry.
+//!
+//! An entry's low half is the linear page address (its low 12 bits zero, so that a page-crossing access
+//! compared by its last byte never matches), its high half what to add to a linear address to get an
+//! offset into the memory block. Only plain memory is ever entered: MMIO and ROM writes miss, and so do
+//! writes to pages that hold decoded code.
+
+/// Entries for each privilege (supervisor, user).
+pub const ENTRIES: usize = 1024;
+/// Never matches: the low 12 bits of a tag are zero.
+const INVALID: u64 = 1;
+
+/// One direct-mapped array, supervisor half first.
+pub type Array = [u64; 2 * ENTRIES];
+
+/// Translations for reads, writes and instruction fetches.
+#[derive(Debug, Clone)]
+pub struct Tlb {
+    /// Data reads.
+    pub read: Box<Array>,
+    /// Data writes; the page is already dirty in its page table.
+    pub write: Box<Array>,
+    /// Instruction fetches.
+    pub fetch: Box<Array>,
+    /// The memory epoch that the entries belong to.
+    pub epoch: u64,
+    /// Counts flushes, so that caches built on translations can tell that they are out of date.
+    pub generation: u32,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        let empty = || Box::new([INVALID; 2 * ENTRIES]);
+        Self {
+            read: empty(),
+            write: empty(),
+            fetch: empty(),
+            epoch: 0,
+            generation: 0,
+        }
+    }
+}
+
+/// Index of a linear address for a privilege half (0 supervisor, 1 user).
+#[inline(always)]
+#[must_use]
+pub fn slot(lin: u32, user: u32) -> usize {
+    (((lin >> 12) as usize & (ENTRIES - 1)) | (user as usize) << 10) & (2 * ENTRIES - 1)
+}
+
+/// An entry that maps the page of `lin` to block offset `offset` (page aligned).
+#[inline]
+#[must_use]
+pub fn entry(lin: u32, offset: u32) -> u64 {
+    let page = lin & !0xfff;
+    u64::from(page) | u64::from(offset.wrapping_sub(page)) << 32
+}
+
+/// The block offset of an access whose first byte is `lin` and last byte `lin + size - 1`, on a hit.
+#[inline(always)]
+#[must_use]
+pub fn hit(entry: u64, lin: u32, size: u32) -> Option<u32> {
+    if entry as u32 == (lin.wrapping_add(size - 1) & !0xfff) {
+        Some(lin.wrapping_add((entry >> 32) as u32))
+    } else {
+        None
+    }
+}
+
+impl Tlb {
+    /// Drops everything, global pages too.
+    pub fn flush_all(&mut self) {
+        self.read.fill(INVALID);
+        self.write.fill(INVALID);
+        self.fetch.fill(INVALID);
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Drops all write translations (after a page began to hold code).
+    pub fn flush_writes(&mut self) {
+        self.write.fill(INVALID);
+    }
+
+    /// Drops the page of `lin`.
+    pub fn flush_page(&mut self, lin: u32) {
+        for user in 0..2 {
+            let i = slot(lin, user);
+            self.read[i] = INVALID;
+            self.write[i] = INVALID;
+            self.fetch[i] = INVALID;
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+}

@@ -1,0 +1,4 @@
+//! The devices of the PC, one file (or folder) each. None knows another.
+
+pub mod block;
+pub mod pci_config;
