@@ -4,8 +4,10 @@
 //! an instruction either retires whole or leaves no trace but its fault.
 
 pub mod access;
+pub mod decode;
 pub mod fault;
 pub mod flags;
+pub mod op;
 pub mod segment;
 pub mod state;
 pub mod tlb;

@@ -88,7 +88,7 @@ pub enum Activity {
 }
 
 /// The processor that the guest sees; each has the instructions and CPUID leaves of its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "product names")]
 pub enum CpuModel {
     I486,
