@@ -6,8 +6,10 @@
 pub mod access;
 pub mod fault;
 pub mod flags;
+pub mod protect;
 pub mod segment;
 pub mod state;
+pub mod system;
 pub mod tlb;
 
 pub use fault::{Exec, Fault};
