@@ -126,12 +126,21 @@ macro_rules! sized_access {
 
         /// Implicit supervisor read at a linear address (descriptor tables, TSS).
         pub fn $sys_read<B: CpuBus>(&mut self, bus: &mut B, lin: u32) -> Exec<$t> {
-            Ok(self.read_slow(bus, lin, $size, false)? as $t)
+            match tlb::hit(self.tlb.read[slot(lin, 0)], lin, $size) {
+                Some(offset) => Ok(bus.mem().block().$block_read(offset)),
+                None => Ok(self.read_slow(bus, lin, $size, false)? as $t),
+            }
         }
 
         /// Implicit supervisor write at a linear address.
         pub fn $sys_write<B: CpuBus>(&mut self, bus: &mut B, lin: u32, value: $t) -> Exec {
-            self.write_slow(bus, lin, $size, value as u128, false)
+            match tlb::hit(self.tlb.write[slot(lin, 0)], lin, $size) {
+                Some(offset) => {
+                    bus.mem().block().$block_write(offset, value);
+                    Ok(())
+                }
+                None => self.write_slow(bus, lin, $size, value as u128, false),
+            }
         }
     };
 }

@@ -8,8 +8,10 @@ pub mod decode;
 pub mod fault;
 pub mod flags;
 pub mod op;
+pub mod protect;
 pub mod segment;
 pub mod state;
+pub mod system;
 pub mod tlb;
 
 pub use fault::{Exec, Fault};

@@ -157,6 +157,8 @@ pub struct Cpu {
     pub nmi_pending: bool,
     /// NMIs are blocked until IRET.
     pub nmi_blocked: bool,
+    /// Debug conditions (DR6 bits) met by the current instruction: they trap when it has retired.
+    pub pending_debug: u32,
     /// Executing a single instruction outside the fast loop, where MMIO and stores to code are allowed.
     #[serde(skip)]
     pub single: bool,
@@ -267,6 +269,7 @@ impl Cpu {
             shadow: Shadow::None,
             nmi_pending: false,
             nmi_blocked: false,
+            pending_debug: 0,
             single: false,
             derived: Derived::default(),
             tlb: super::tlb::Tlb::default(),
@@ -331,6 +334,7 @@ impl Cpu {
         self.shadow = Shadow::None;
         self.nmi_pending = false;
         self.nmi_blocked = false;
+        self.pending_debug = 0;
         self.tlb.flush_all();
         self.mode_changed();
     }
