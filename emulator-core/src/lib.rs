@@ -1,1 +1,2 @@
 //! The tab86 machine.
+pub mod fpu;
