@@ -145,20 +145,22 @@ impl F80 {
             let tiny = exp < 1;
             let (hi, lo) = wide::shift_right_jam(sig, 0, (1 - exact_exp) as u32);
             (kept, inexact) = round(env, hi, lo);
-            if tiny && (inexact || !env.masked(UE)) {
-                env.raise(UE);
+            if tiny && !env.masked(UE) {
+                // Nothing is stored, so nothing was rounded either.
+                env.flags = UE;
+                return 0;
             }
+            env.raise(if tiny && inexact { UE } else { 0 });
             env.raise(if inexact { PE } else { 0 });
             // The implied bit of a result that rounded up to normal becomes exponent 1 by itself.
             return f.pack(sign, 0, 0) | kept;
         }
         if exp >= f.max_exp() {
-            env.raise(OE);
             if !env.masked(OE) {
-                env.raise(if inexact { PE } else { 0 });
-                return infinity;
+                env.flags = OE;
+                return 0;
             }
-            env.raise(PE);
+            env.raise(OE | PE);
             let to_infinity = match env.round() {
                 Round::Nearest => true,
                 Round::Down => sign,

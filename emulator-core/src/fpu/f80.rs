@@ -228,8 +228,9 @@ impl Env {
                 self.flags |= UE;
                 exp += WRAP + i32::from(carry);
                 if exp < 1 {
-                    // Beyond the reach of the adjustment (FSCALE only): a signed zero.
-                    return F80::pack(sign, 0, 0);
+                    // Beyond the reach of the adjustment (FSCALE only).
+                    self.flags = self.flags & !C1 | PE;
+                    return F80::zero(sign);
                 }
                 self.raise_inexact(inexact);
                 return F80::pack(sign, exp, sig);
@@ -249,9 +250,13 @@ impl Env {
         }
         self.flags |= OE;
         if !self.masked(OE) {
+            if exp - WRAP >= 0x7FFF {
+                // Beyond the reach of the adjustment (FSCALE only).
+                self.flags |= C1 | PE;
+                return F80::infinity(sign);
+            }
             self.raise_inexact(inexact);
-            exp -= WRAP;
-            return if exp < 0x7FFF { F80::pack(sign, exp, sig) } else { F80::infinity(sign) };
+            return F80::pack(sign, exp - WRAP, sig);
         }
         self.flags |= PE;
         let to_infinity = match self.round() {

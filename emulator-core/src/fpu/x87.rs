@@ -426,7 +426,8 @@ impl X87 {
         }
         let mut env = Env::new(self.cw);
         let value = f(&mut env);
-        if self.finish(env.flags) {
+        // A denormal is pushed even with its exception unmasked (measured; only FLD m32/m64 raise).
+        if self.finish(env.flags) || env.flags & IE == 0 {
             self.push(value);
         }
     }
@@ -487,14 +488,17 @@ impl X87 {
     }
 
     fn remainder(&mut self, nearest: bool) {
-        let mut codes = None;
+        let mut quotient = Quotient::None;
         self.binary(false, |env, a, b| {
             let (r, q) = env.remainder(a, b, nearest);
-            codes = Some((q, env.flags));
+            // With the operation stopped there is no quotient either.
+            if env.masked(env.flags & (IE | DE | ZE)) {
+                quotient = q;
+            }
             r
         });
-        let Some((q, _)) = codes else { return };
-        match q {
+        self.sw &= !C2;
+        match quotient {
             Quotient::Complete(q) => {
                 let bit = |n: u32, code: u16| if q >> n & 1 == 1 { code } else { 0 };
                 self.sw &= !C1;
@@ -578,7 +582,10 @@ impl X87 {
             FstSti => self.store_sti(sti, false),
             FstpSti => self.store_sti(sti, true),
             Fstpnce => {
-                self.set_st(sti, self.st(0));
+                if !self.is_empty(0) {
+                    self.set_st(sti, self.st(0));
+                }
+                self.sw &= !C1;
                 self.pop();
             }
             Fxch => self.fxch(sti),
@@ -635,8 +642,12 @@ impl X87 {
                 self.top = self.top.wrapping_sub(1) & 7;
                 self.sw &= !C1;
             }
-            Ffree => self.empty |= 1 << self.phys(sti),
+            Ffree => {
+                self.sw &= !C1;
+                self.empty |= 1 << self.phys(sti);
+            }
             Ffreep => {
+                self.sw &= !C1;
                 self.empty |= 1 << self.phys(sti);
                 self.pop();
             }
