@@ -390,3 +390,18 @@ fn stack_and_control_instructions_match_the_host() {
     };
     run(cases, Kind::Reg, 2_000, None);
 }
+
+#[test]
+fn transcendentals_are_within_one_ulp_of_the_host() {
+    let cases: &[(X87Op, u8, HostFn)] = cases! {
+        Fsin 0 "fsin";
+        Fcos 0 "fcos";
+        Fsincos 0 "fsincos";
+        Fptan 0 "fptan";
+        Fpatan 0 "fpatan";
+        F2xm1 0 "f2xm1";
+        Fyl2x 0 "fyl2x";
+        Fyl2xp1 0 "fyl2xp1";
+    };
+    run(cases, Kind::Reg, 100_000, Some(1));
+}

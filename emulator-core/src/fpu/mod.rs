@@ -9,6 +9,7 @@ pub mod convert;
 pub mod f80;
 pub mod misc;
 pub mod op;
+mod tables;
 pub mod transcendental;
 pub mod wide;
 pub mod x87;

@@ -514,6 +514,9 @@ impl X87 {
 
     /// FXTRACT, FSINCOS, FPTAN: (new ST(1), new ST(0)) from ST(0), or `None` out of range.
     fn split(&mut self, f: impl FnOnce(&mut Env, F80) -> Option<(F80, F80)>, trig: bool) {
+        if trig {
+            self.sw &= !C2;
+        }
         if self.is_empty(0) || !self.is_empty(7) {
             let ok = if self.is_empty(0) { self.underflow() } else { self.overflow() };
             if ok {
@@ -523,11 +526,7 @@ impl X87 {
             return;
         }
         let mut env = Env::extended(self.cw);
-        let result = f(&mut env, self.st(0));
-        if trig {
-            self.sw &= !C2;
-        }
-        match result {
+        match f(&mut env, self.st(0)) {
             None => {
                 self.sw = self.sw & !C1 | C2;
             }
