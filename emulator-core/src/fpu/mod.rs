@@ -7,6 +7,7 @@
 
 pub mod convert;
 pub mod f80;
+pub mod ieee;
 pub mod misc;
 pub mod op;
 mod tables;
@@ -17,6 +18,8 @@ mod x87_image;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod host_tests;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod host_sse_tests;
 
 pub use f80::F80;
 pub use op::{Decoded, Operand, X87Op, decode};
