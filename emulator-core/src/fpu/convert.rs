@@ -15,9 +15,15 @@ pub struct Format {
 
 impl Format {
     /// Binary32.
-    pub const SINGLE: Format = Format { frac_bits: 23, exp_bits: 8 };
+    pub const SINGLE: Format = Format {
+        frac_bits: 23,
+        exp_bits: 8,
+    };
     /// Binary64.
-    pub const DOUBLE: Format = Format { frac_bits: 52, exp_bits: 11 };
+    pub const DOUBLE: Format = Format {
+        frac_bits: 52,
+        exp_bits: 11,
+    };
 
     /// The exponent field of infinities and NaNs.
     #[inline]
@@ -97,9 +103,15 @@ impl F80 {
     /// From packed BCD (bits above 80 ignored). Digits above 9 are undefined by the manual; they
     /// weigh what they say, as on the hardware.
     pub fn from_bcd(bits: u128) -> F80 {
-        let mag = (0..18).rev().fold(0u64, |acc, i| acc * 10 + (bits >> (4 * i) & 15) as u64);
+        let mag = (0..18)
+            .rev()
+            .fold(0u64, |acc, i| acc * 10 + (bits >> (4 * i) & 15) as u64);
         let value = F80::from_i64(mag as i64);
-        if bits >> 79 & 1 == 1 { value.negated() } else { value }
+        if bits >> 79 & 1 == 1 {
+            value.negated()
+        } else {
+            value
+        }
     }
 
     /// Narrows to binary32 or binary64 as FST does. With over- or underflow unmasked the result
@@ -132,7 +144,10 @@ impl F80 {
             env.flags &= !C1;
             env.raise(if up { C1 } else { 0 });
             // 25 or 54 bits: a carry out of the significand stays visible.
-            ((hi >> (63 - f.frac_bits)) + u64::from(up), tail != Tail::Exact)
+            (
+                (hi >> (63 - f.frac_bits)) + u64::from(up),
+                tail != Tail::Exact,
+            )
         };
         let (mut kept, mut inexact) = round(env, sig, 0);
         let carry = kept >> (f.frac_bits + 1) == 1;
@@ -206,7 +221,11 @@ impl F80 {
         let limit = 1u64 << (bits - 1);
         match value {
             Some(mag) if mag < limit => {
-                if self.sign() { -(mag as i64) } else { mag as i64 }
+                if self.sign() {
+                    -(mag as i64)
+                } else {
+                    mag as i64
+                }
             }
             Some(mag) if mag == limit && self.sign() => indefinite,
             _ => {

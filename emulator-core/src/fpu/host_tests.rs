@@ -1,6 +1,9 @@
 //! Compares the unit with the x87 of the machine the tests run on: the whole state (registers, tags,
 //! status and control words) before and after each instruction, on boundary-biased random operands.
-#![allow(unsafe_code, reason = "runs x87 instructions of the host as the oracle")]
+#![allow(
+    unsafe_code,
+    reason = "runs x87 instructions of the host as the oracle"
+)]
 
 use std::arch::asm;
 
@@ -9,7 +12,10 @@ use super::op::X87Op;
 use super::x87::{C0, C2, C3, X87};
 use super::{ImageMode, X87Op::*};
 
-const MODE: ImageMode = ImageMode { operand32: true, protected: true };
+const MODE: ImageMode = ImageMode {
+    operand32: true,
+    protected: true,
+};
 
 /// xorshift64*: deterministic test operands.
 pub(super) struct Rng(pub u64);
@@ -69,12 +75,19 @@ impl Rng {
             _ if exp == 0 => sig,
             _ => sig | 1 << 63,
         };
-        F80 { sig, se: sign << 15 | exp }
+        F80 {
+            sig,
+            se: sign << 15 | exp,
+        }
     }
 
     /// A control word: random masks now and then, every rounding and precision.
     pub fn cw(&mut self) -> u16 {
-        let masks = if self.below(3) == 0 { self.below(64) as u16 } else { 0x3F };
+        let masks = if self.below(3) == 0 {
+            self.below(64) as u16
+        } else {
+            0x3F
+        };
         let rc = (self.below(8).saturating_sub(4) as u16) << 10;
         let pc = [3, 3, 2, 0][self.below(4) as usize] << 8;
         0x40 | masks | rc | pc
@@ -112,7 +125,7 @@ macro_rules! host {
         // without waiting, so no exception reaches the process.
         unsafe {
             asm!("frstor [{i}]", $($text,)+ "fnsave [{i}]", "fninit",
-                i = in(reg) image, m = in(reg) mem,
+                i = in(reg) image, m = in(reg) mem, out("rax") _,
                 out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _,
                 out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _);
         }
@@ -135,8 +148,16 @@ enum Kind {
 }
 
 fn show(x: &X87) -> String {
-    let regs: Vec<String> = (0..8).map(|i| format!("{:04x}:{:016x}", x.st(i).se, x.st(i).sig)).collect();
-    format!("cw {:04x} sw {:04x} tags {:04x} {}", x.control(), x.status(), x.tag_word(), regs.join(" "))
+    let regs: Vec<String> = (0..8)
+        .map(|i| format!("{:04x}:{:016x}", x.st(i).se, x.st(i).sig))
+        .collect();
+    format!(
+        "cw {:04x} sw {:04x} tags {:04x} {}",
+        x.control(),
+        x.status(),
+        x.tag_word(),
+        regs.join(" ")
+    )
 }
 
 /// Memory operands that hit boundaries of each format.
@@ -145,11 +166,13 @@ fn memory(rng: &mut Rng, bytes: u32) -> u128 {
     match bytes {
         2 | 4 | 8 if rng.below(3) == 0 => u128::from(rng.sig()),
         4 => {
-            let exp = [0, 1, 0xFE, 0xFF, 127 + rng.below(20), rng.below(256)][rng.below(6) as usize];
+            let exp =
+                [0, 1, 0xFE, 0xFF, 127 + rng.below(20), rng.below(256)][rng.below(6) as usize];
             u128::from(r & 0x8000_0000 | exp << 23 | (rng.sig() >> rng.below(41)) & 0x7F_FFFF)
         }
         8 => {
-            let exp = [0, 1, 0x7FE, 0x7FF, 1023 + rng.below(40), rng.below(2048)][rng.below(6) as usize];
+            let exp =
+                [0, 1, 0x7FE, 0x7FF, 1023 + rng.below(40), rng.below(2048)][rng.below(6) as usize];
             u128::from(r & 1 << 63 | exp << 52 | (rng.sig() >> rng.below(12)) & 0xF_FFFF_FFFF_FFFF)
         }
         _ => rng.f80().to_bits(),
@@ -190,7 +213,13 @@ fn run(cases: &[(X87Op, u8, HostFn)], kind: Kind, rounds: u32, ulps: Option<u64>
                     ours.commit_store(*op, store);
                 }
             }
-            (expected.fip, expected.fcs, expected.fdp, expected.fds, expected.fop) = (0, 0, 0, 0, 0);
+            (
+                expected.fip,
+                expected.fcs,
+                expected.fdp,
+                expected.fds,
+                expected.fop,
+            ) = (0, 0, 0, 0, 0);
             total += 1;
             let same = ours == expected && out == mem;
             identical += u64::from(same);
@@ -404,4 +433,192 @@ fn transcendentals_are_within_one_ulp_of_the_host() {
         Fyl2xp1 0 "fyl2xp1";
     };
     run(cases, Kind::Reg, 100_000, Some(1));
+}
+
+#[test]
+fn compares_to_eflags_match_the_host() {
+    type Case = (X87Op, fn(*mut u8, *mut u8));
+    // All of CF, ZF, PF and AF are set beforehand.
+    macro_rules! flags {
+        ($text:literal) => {
+            |i, m| {
+                host!(
+                    i,
+                    m,
+                    "mov eax, -1",
+                    "add eax, 1",
+                    $text,
+                    "pushfq",
+                    "pop rax",
+                    "and eax, 0x8D5",
+                    "mov [{m}], rax"
+                )
+            }
+        };
+    }
+    let cases: &[Case] = &[
+        (Fcomi, flags!("fcomi st(0), st(1)")),
+        (Fcomip, flags!(".byte 0xdf, 0xf1")),
+        (Fucomi, flags!("fucomi st(0), st(1)")),
+        (Fucomip, flags!(".byte 0xdf, 0xe9")),
+    ];
+    for (op, host) in cases {
+        let mut rng = Rng(0x5EED ^ (*op as u64) << 40);
+        for _ in 0..20_000 {
+            let mut ours = rng.state();
+            let before = show(&ours);
+            let (mut image, mut flags) = (ours.state_image(MODE), 0u64);
+            let mut expected = ours.clone();
+            host(image.as_mut_ptr(), (&raw mut flags).cast());
+            expected.load_state(&image, MODE);
+            expected.fip = 0;
+            expected.fop = 0;
+            let result = ours.exec_reg(*op, 1, false);
+            // AF, SF and OF are cleared.
+            assert_eq!(
+                (show(&ours), result.map(u64::from)),
+                (show(&expected), Some(flags)),
+                "{op:?} {before}"
+            );
+        }
+    }
+}
+
+#[test]
+fn conditional_moves_match_the_host() {
+    let cases: &[(bool, HostFn)] = &[
+        (true, |i, m| {
+            host!(i, m, "stc", "fcmovb st(0), st(1)", "/* {m} */")
+        }),
+        (false, |i, m| {
+            host!(i, m, "clc", "fcmovb st(0), st(1)", "/* {m} */")
+        }),
+    ];
+    for (condition, host) in cases {
+        let mut rng = Rng(0xC0DE);
+        for _ in 0..5_000 {
+            let mut ours = rng.state();
+            let before = show(&ours);
+            let mut image = ours.state_image(MODE);
+            let mut expected = ours.clone();
+            host(image.as_mut_ptr(), image.as_mut_ptr());
+            expected.load_state(&image, MODE);
+            let _ = ours.exec_reg(Fcmov, 1, *condition);
+            assert_eq!(show(&ours), show(&expected), "{before}");
+        }
+    }
+}
+
+/// A 64-byte aligned buffer, large enough for every image.
+#[repr(align(64))]
+struct Buffer([u8; 512]);
+
+#[test]
+fn images_match_the_host() {
+    const MODE16: ImageMode = ImageMode {
+        operand32: false,
+        protected: true,
+    };
+    let mut rng = Rng(0x1111_2222_3333_4444);
+    for _ in 0..5_000 {
+        let mut ours = rng.state();
+        // Flags pending, masked or not; FRSTOR must not be followed by a waiting instruction.
+        ours.sw |= rng.next() as u16 & 0x7F;
+        ours.update_summary();
+        ours.fip = rng.next() & 0xFFFF_FFFF;
+        ours.fdp = rng.next() & 0xFFFF_FFFF;
+        ours.fop = rng.next() as u16 & 0x7FF;
+        let mut image = ours.state_image(MODE);
+        let mut mem = Buffer([0; 512]);
+        host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), "fnstenv [{m}]");
+        assert_eq!(mem.0[..28], ours.env_image(MODE)[..28], "{}", show(&ours));
+        let mut after = ours.clone();
+        after.load_state(&image, MODE);
+        let mut masked = ours.clone();
+        masked.mask_all();
+        assert_eq!(show(&masked), show(&after));
+
+        let mut image = ours.state_image(MODE);
+        host!(
+            image.as_mut_ptr(),
+            mem.0.as_mut_ptr(),
+            ".byte 0x66",
+            "fnstenv [{m}]"
+        );
+        assert_eq!(mem.0[..14], ours.env_image(MODE16)[..14], "{}", show(&ours));
+
+        let mut image = ours.state_image(MODE);
+        host!(
+            image.as_mut_ptr(),
+            mem.0.as_mut_ptr(),
+            ".byte 0x66",
+            "fnsave [{m}]"
+        );
+        assert_eq!(
+            mem.0[..94],
+            ours.state_image(MODE16)[..94],
+            "{}",
+            show(&ours)
+        );
+
+        let mut image = ours.state_image(MODE);
+        host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), "fxsave [{m}]");
+        let fx = ours.fxsave(false);
+        assert_eq!(
+            (&mem.0[..24], &mem.0[32..160]),
+            (&fx[..24], &fx[32..160]),
+            "{}",
+            show(&ours)
+        );
+
+        // And back: FXRSTOR of a random image leaves what FNSAVE shows.
+        rng.next();
+        let mut fx = fx;
+        fx[4] = rng.next() as u8;
+        (fx[0], fx[1]) = (0x40 | rng.next() as u8 & 0x3F, rng.next() as u8 & 0x0F);
+        (fx[2], fx[3]) = (rng.next() as u8, rng.next() as u8);
+        mem.0[..160].copy_from_slice(&fx);
+        mem.0[24..28].copy_from_slice(&0x1F80u32.to_le_bytes());
+        let mut image = X87::new().state_image(MODE);
+        image[0] = 0x7F;
+        host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), "fxrstor [{m}]");
+        let (mut expected, mut restored) = (X87::new(), X87::new());
+        expected.load_state(&image, MODE);
+        restored.fxrstor(&fx, false);
+        assert_eq!(show(&restored), show(&expected));
+        assert_eq!((restored.fip, restored.fdp), (expected.fip, expected.fdp));
+    }
+}
+
+#[test]
+fn mmx_aliases_the_registers_as_on_the_host() {
+    let mut rng = Rng(0xABCD);
+    for _ in 0..2_000 {
+        let mut ours = rng.state();
+        let value = rng.next();
+        let (mut image, mut mem) = (ours.state_image(MODE), value);
+        let mut expected = ours.clone();
+        host!(
+            image.as_mut_ptr(),
+            (&raw mut mem).cast(),
+            "movq mm3, [{m}]",
+            "movq [{m}], mm5"
+        );
+        expected.load_state(&image, MODE);
+        ours.mmx_enter();
+        ours.mmx_write(3, value);
+        assert_eq!((show(&ours), ours.mmx_read(5)), (show(&expected), mem));
+
+        let mut image = ours.state_image(MODE);
+        let mut unused = 0u64;
+        host!(
+            image.as_mut_ptr(),
+            (&raw mut unused).cast(),
+            "emms",
+            "/* {m} */"
+        );
+        expected.load_state(&image, MODE);
+        ours.emms();
+        assert_eq!(show(&ours), show(&expected));
+    }
 }

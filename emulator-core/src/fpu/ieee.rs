@@ -59,7 +59,11 @@ impl SseEnv {
     fn reported(&self) -> u32 {
         let before = u32::from(IE | DE | ZE);
         let flags = u32::from(self.flags);
-        if flags & before & !(self.mxcsr >> MASK_SHIFT) != 0 { flags & before } else { flags }
+        if flags & before & !(self.mxcsr >> MASK_SHIFT) != 0 {
+            flags & before
+        } else {
+            flags
+        }
     }
 
     #[inline(always)]
@@ -123,7 +127,14 @@ impl Parts {
         let sign = bits >> (f.frac_bits + f.exp_bits) & 1 == 1;
         let exp = (bits >> f.frac_bits) as i32 & f.max_exp();
         let frac = bits & f.frac_mask();
-        let mut p = Parts { bits, sign, kind: Kind::Finite, denormal: false, exp: exp - f.bias(), sig: 0 };
+        let mut p = Parts {
+            bits,
+            sign,
+            kind: Kind::Finite,
+            denormal: false,
+            exp: exp - f.bias(),
+            sig: 0,
+        };
         if exp == 0 {
             if frac == 0 || env.mxcsr & DAZ != 0 {
                 p.kind = Kind::Zero;
@@ -216,7 +227,11 @@ fn round_pack(sign: bool, r: Unrounded, f: Format, env: &mut SseEnv) -> u64 {
         return f.pack(sign, 0, 0) | kept;
     }
     if exp + carry >= f.max_exp() {
-        env.raise(if env.masked(OE) || inexact { OE | PE } else { OE });
+        env.raise(if env.masked(OE) || inexact {
+            OE | PE
+        } else {
+            OE
+        });
         let to_infinity = match mode {
             Round::Nearest => true,
             Round::Down => sign,
@@ -244,11 +259,37 @@ fn add_slow(a: u64, b: u64, negate_b: bool, f: Format, env: &mut SseEnv) -> u64 
         (Kind::Infinity, _) => return a.bits,
         (_, Kind::Infinity) => return infinity(b_sign, f),
         (Kind::Zero, Kind::Zero) => {
-            let sign = if a.sign == b_sign { a.sign } else { env.round() == Round::Down };
+            let sign = if a.sign == b_sign {
+                a.sign
+            } else {
+                env.round() == Round::Down
+            };
             return f.pack(sign, 0, 0);
         }
-        (Kind::Zero, _) => return round_pack(b_sign, Unrounded { exp: b.exp, hi: b.sig, lo: 0 }, f, env),
-        (_, Kind::Zero) => return round_pack(a.sign, Unrounded { exp: a.exp, hi: a.sig, lo: 0 }, f, env),
+        (Kind::Zero, _) => {
+            return round_pack(
+                b_sign,
+                Unrounded {
+                    exp: b.exp,
+                    hi: b.sig,
+                    lo: 0,
+                },
+                f,
+                env,
+            );
+        }
+        (_, Kind::Zero) => {
+            return round_pack(
+                a.sign,
+                Unrounded {
+                    exp: a.exp,
+                    hi: a.sig,
+                    lo: 0,
+                },
+                f,
+                env,
+            );
+        }
         _ => {}
     }
     if a.sign == b_sign {
@@ -381,9 +422,16 @@ fn to_int(a: u64, bits: u32, mode: Round, f: Format, env: &mut SseEnv) -> i64 {
             let tail = Tail::of(hi, lo, 0);
             let up = mode.increments(p.sign, hi & 1 == 1, tail);
             let limit = 1u64 << (bits - 1);
-            if let Some(mag) = hi.checked_add(u64::from(up)).filter(|m| *m < limit || (*m == limit && p.sign)) {
+            if let Some(mag) = hi
+                .checked_add(u64::from(up))
+                .filter(|m| *m < limit || (*m == limit && p.sign))
+            {
                 env.raise(if tail == Tail::Exact { 0 } else { PE });
-                return if p.sign { (mag as i64).wrapping_neg() } else { mag as i64 };
+                return if p.sign {
+                    (mag as i64).wrapping_neg()
+                } else {
+                    mag as i64
+                };
             }
         }
         _ => {}
@@ -398,7 +446,16 @@ fn from_int(value: i64, f: Format, env: &mut SseEnv) -> u64 {
     }
     let mag = value.unsigned_abs();
     let n = mag.leading_zeros();
-    round_pack(value < 0, Unrounded { exp: 63 - n as i32, hi: mag << n, lo: 0 }, f, env)
+    round_pack(
+        value < 0,
+        Unrounded {
+            exp: 63 - n as i32,
+            hi: mag << n,
+            lo: 0,
+        },
+        f,
+        env,
+    )
 }
 
 fn convert(a: u64, from: Format, to: Format, env: &mut SseEnv) -> u64 {
@@ -420,7 +477,16 @@ fn convert(a: u64, from: Format, to: Format, env: &mut SseEnv) -> u64 {
         }
         Kind::Finite => {
             env.raise(if p.denormal { DE } else { 0 });
-            round_pack(p.sign, Unrounded { exp: p.exp, hi: p.sig, lo: 0 }, to, env)
+            round_pack(
+                p.sign,
+                Unrounded {
+                    exp: p.exp,
+                    hi: p.sig,
+                    lo: 0,
+                },
+                to,
+                env,
+            )
         }
     }
 }
@@ -609,7 +675,11 @@ macro_rules! format_ops {
         /// ROUND (SSE4.1) by its immediate: bits 0-1 mode, bit 2 MXCSR's mode instead, bit 3 no PE.
         #[inline]
         pub fn $round(a: $bits, imm: u8, env: &mut SseEnv) -> $bits {
-            let mode = if imm & 4 != 0 { env.round() } else { Round::from_bits(imm.into()) };
+            let mode = if imm & 4 != 0 {
+                env.round()
+            } else {
+                Round::from_bits(imm.into())
+            };
             round_int(a.into(), mode, imm & 8 != 0, $f, env) as $bits
         }
     };
@@ -637,7 +707,11 @@ fn product_is(x: f64, y: f64, r: f64) -> bool {
     if x == 0.0 || y == 0.0 || r == 0.0 {
         return true;
     }
-    let (x, y, r) = (odd_part(x.to_bits()), odd_part(y.to_bits()), odd_part(r.to_bits()));
+    let (x, y, r) = (
+        odd_part(x.to_bits()),
+        odd_part(y.to_bits()),
+        odd_part(r.to_bits()),
+    );
     // An exact product has the two lengths' sum of bits, or one less: rule out most without it.
     x.leading_zeros() + y.leading_zeros() >= 128 - 54 && x * y == r
 }
@@ -663,4 +737,40 @@ pub fn f32_to_f64(a: u32, env: &mut SseEnv) -> u64 {
         return f64::from(f32::from_bits(a)).to_bits();
     }
     convert(a.into(), S, D, env)
+}
+
+/// RCPPS, RCPSS: the 12-bit approximation of 1/a exactly as Intel's hardware gives it. It is
+/// 1/mid rounded to 13 bits, mid being the middle of the interval that the leading 11 fraction
+/// bits name (measured for all 2^11). Denormals are zeros both ways; no exceptions.
+pub fn rcp_f32(a: u32) -> u32 {
+    let (sign, exp, frac) = (a & 0x8000_0000, a >> 23 & 0xFF, a & 0x7F_FFFF);
+    match exp {
+        0 => sign | 0x7F80_0000,
+        0xFF if frac != 0 => a | 0x40_0000,
+        0xFD..=0xFF => sign,
+        _ => {
+            let mid = 2 * (0x800 | frac >> 12) + 1;
+            let q = ((1 << 26) + mid) / (2 * mid);
+            sign | ((253 - exp) << 23) | (q & 0xFFF) << 11
+        }
+    }
+}
+
+/// RSQRTPS, RSQRTSS: the same for 1/sqrt(a), by the leading 10 fraction bits and the exponent's
+/// parity.
+pub fn rsqrt_f32(a: u32) -> u32 {
+    let (sign, exp, frac) = (a & 0x8000_0000, a >> 23 & 0xFF, a & 0x7F_FFFF);
+    match exp {
+        0 => sign | 0x7F80_0000,
+        0xFF if frac != 0 => a | 0x40_0000,
+        _ if sign != 0 => 0xFFC0_0000,
+        0xFF => 0,
+        _ => {
+            let odd = !exp & 1;
+            let mid = u64::from(2 * (0x400 | frac >> 13) + 1) << odd;
+            // round(8192 / sqrt(mid / 2048)), from the root of four times the square.
+            let q = (((1u64 << 39) / mid).isqrt() as u32).div_ceil(2);
+            ((379 - exp + odd) / 2) << 23 | (q & 0xFFF) << 11
+        }
+    }
 }

@@ -17,9 +17,9 @@ pub mod x87;
 mod x87_image;
 
 #[cfg(all(test, target_arch = "x86_64"))]
-mod host_tests;
-#[cfg(all(test, target_arch = "x86_64"))]
 mod host_sse_tests;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod host_tests;
 
 pub use f80::F80;
 pub use op::{Decoded, Operand, X87Op, decode};

@@ -119,7 +119,12 @@ impl X87 {
 
     /// FNINIT.
     pub fn init(&mut self) {
-        *self = X87 { regs: self.regs, empty: 0xFF, cw: 0x37F, ..X87::new() };
+        *self = X87 {
+            regs: self.regs,
+            empty: 0xFF,
+            cw: 0x37F,
+            ..X87::new()
+        };
     }
 
     /// Whether an unmasked exception waits to be reported (#MF, or IRQ 13 with CR0.NE clear).
@@ -218,7 +223,11 @@ impl X87 {
         const BEFORE: u16 = IE | DE | ZE;
         let stopped = flags & !self.cw & BEFORE != 0;
         // An exception found before the operation keeps those of its result from being seen.
-        let flags = if stopped && flags & SF == 0 { flags & BEFORE } else { flags };
+        let flags = if stopped && flags & SF == 0 {
+            flags & BEFORE
+        } else {
+            flags
+        };
         self.sw = self.sw & !C1 | flags | ES | BUSY;
         !stopped
     }
@@ -251,7 +260,11 @@ impl X87 {
             }
             return;
         }
-        let (a, b) = if to_sti { (self.st(sti), self.st(0)) } else { (self.st(0), self.st(sti)) };
+        let (a, b) = if to_sti {
+            (self.st(sti), self.st(0))
+        } else {
+            (self.st(0), self.st(sti))
+        };
         let mut env = Env::new(self.cw);
         let result = kind.apply(&mut env, a, b);
         if self.finish(env.flags) {
@@ -322,60 +335,47 @@ impl X87 {
         }
     }
 
-    fn compare(&mut self, other: Option<F80>, quiet: bool, pops: u8) {
-        let order = match other {
+    /// Compares ST(0) with `other` (`None`: an empty register), which raised `loaded` when widened.
+    fn compare(&mut self, other: Option<F80>, loaded: u16, quiet: bool, pops: u8) {
+        let (order, ok) = match other {
             Some(b) if !self.is_empty(0) => {
                 let mut env = Env::new(self.cw);
                 let order = env.compare(self.st(0), b, quiet);
+                env.raise(if order.is_some() { loaded & DE } else { 0 });
                 (order, self.finish(env.flags))
             }
             _ => (None, self.underflow()),
         };
-        self.set_codes(match order.0 {
-            Some(Ordering::Greater) => 0,
-            Some(Ordering::Less) => C0,
-            Some(Ordering::Equal) => C3,
-            None => C0 | C2 | C3,
-        });
-        if order.1 {
-            (0..pops).for_each(|_| self.pop());
-        }
-    }
-
-    fn compare_st(&mut self, sti: u8, quiet: bool, pops: u8) {
-        let other = (!self.is_empty(sti)).then(|| self.st(sti));
-        self.compare(other, quiet, pops);
-    }
-
-    fn compare_mem(&mut self, operand: impl FnOnce(&mut Env) -> F80, pops: u8) {
-        let mut env = Env::new(self.cw);
-        let b = operand(&mut env);
-        let denormal = env.flags & DE != 0 && !is_nan(self.st(0)) && !self.is_empty(0);
-        if denormal && self.cw & DE == 0 {
-            self.sw &= !C1;
-            self.sw |= DE | ES | BUSY;
-            self.compare_codes_only(b);
-            return;
-        }
-        self.compare(Some(if env.flags & IE != 0 { unquieted(b) } else { b }), false, pops);
-        if denormal {
-            self.sw |= DE;
-        }
-    }
-
-    /// The condition codes of a comparison that an unmasked denormal stops short of popping.
-    fn compare_codes_only(&mut self, b: F80) {
-        let order = Env::new(self.cw).compare(self.st(0), b, false);
         self.set_codes(match order {
             Some(Ordering::Greater) => 0,
             Some(Ordering::Less) => C0,
             Some(Ordering::Equal) => C3,
             None => C0 | C2 | C3,
         });
+        if ok {
+            (0..pops).for_each(|_| self.pop());
+        }
     }
 
-    /// FCOMI family: ZF, PF and CF at their places in EFLAGS; `None` leaves EFLAGS alone.
-    fn compare_flags(&mut self, sti: u8, quiet: bool, pop: bool) -> Option<u16> {
+    fn compare_st(&mut self, sti: u8, quiet: bool, pops: u8) {
+        let other = (!self.is_empty(sti)).then(|| self.st(sti));
+        self.compare(other, 0, quiet, pops);
+    }
+
+    fn compare_mem(&mut self, operand: impl FnOnce(&mut Env) -> F80, pops: u8) {
+        let mut env = Env::new(self.cw);
+        let b = operand(&mut env);
+        self.compare(
+            Some(if env.flags & IE != 0 { unquieted(b) } else { b }),
+            env.flags,
+            false,
+            pops,
+        );
+    }
+
+    /// FCOMI family: ZF, PF and CF at their places in EFLAGS, also with an unmasked exception
+    /// (measured).
+    fn compare_flags(&mut self, sti: u8, quiet: bool, pop: bool) -> u16 {
         const CF: u16 = 0x01;
         const PF: u16 = 0x04;
         const ZF: u16 = 0x40;
@@ -384,17 +384,21 @@ impl X87 {
         } else {
             let mut env = Env::new(self.cw);
             let order = env.compare(self.st(0), self.st(sti), quiet);
-            (order, self.finish(env.flags))
+            // Only a stack fault touches C1 (measured).
+            let c1 = self.sw & C1;
+            let ok = self.finish(env.flags);
+            self.sw |= c1;
+            (order, ok)
         };
         if ok && pop {
             self.pop();
         }
-        ok.then_some(match order {
+        match order {
             Some(Ordering::Greater) => 0,
             Some(Ordering::Less) => CF,
             Some(Ordering::Equal) => ZF,
             None => CF | PF | ZF,
-        })
+        }
     }
 
     fn fxam(&mut self) {
@@ -481,7 +485,6 @@ impl X87 {
             }
             return;
         }
-        self.sw &= !C1;
         if condition {
             self.set_st(0, self.st(sti));
         }
@@ -518,7 +521,11 @@ impl X87 {
             self.sw &= !C2;
         }
         if self.is_empty(0) || !self.is_empty(7) {
-            let ok = if self.is_empty(0) { self.underflow() } else { self.overflow() };
+            let ok = if self.is_empty(0) {
+                self.underflow()
+            } else {
+                self.overflow()
+            };
             if ok {
                 self.set_st(0, F80::INDEFINITE);
                 self.push(F80::INDEFINITE);
@@ -555,7 +562,7 @@ impl X87 {
     }
 
     /// A register-form instruction. `sti` is i of ST(i); `condition` is the FCMOV's. Returns what
-    /// FNSTSW AX and the FCOMI family (ZF, PF, CF in place) give to the CPU; `None`: nothing.
+    /// FNSTSW AX and the FCOMI family (ZF, PF, CF in place; OF, SF and AF become 0) give to the CPU.
     pub fn exec_reg(&mut self, op: X87Op, sti: u8, condition: bool) -> Option<u16> {
         use X87Op::*;
         match op {
@@ -604,11 +611,11 @@ impl X87 {
             Fucom => self.compare_st(sti, true, 0),
             Fucomp => self.compare_st(sti, true, 1),
             Fucompp => self.compare_st(1, true, 2),
-            Fcomi => return self.compare_flags(sti, false, false),
-            Fcomip => return self.compare_flags(sti, false, true),
-            Fucomi => return self.compare_flags(sti, true, false),
-            Fucomip => return self.compare_flags(sti, true, true),
-            Ftst => self.compare(Some(F80::ZERO), false, 0),
+            Fcomi => return Some(self.compare_flags(sti, false, false)),
+            Fcomip => return Some(self.compare_flags(sti, false, true)),
+            Fucomi => return Some(self.compare_flags(sti, true, false)),
+            Fucomip => return Some(self.compare_flags(sti, true, true)),
+            Ftst => self.compare(Some(F80::ZERO), 0, false, 0),
             Fxam => self.fxam(),
             Fsqrt => self.unary(Env::sqrt),
             Frndint => self.unary(Env::round_to_int),
@@ -714,11 +721,18 @@ impl X87 {
     /// Works out what a store writes; nothing changes until [`X87::commit_store`].
     pub fn prepare_store(&self, op: X87Op) -> StoreValue {
         use X87Op::*;
-        let plain = |value: u16| StoreValue { bytes: u128::from(value), len: 2, write: true, flags: 0, pop: false };
+        let plain = |value: u16| StoreValue {
+            bytes: u128::from(value),
+            len: 2,
+            write: true,
+            flags: 0,
+            pop: false,
+        };
         let a = self.st(0);
         let mut env = Env::new(self.cw);
         let round = env.round();
-        let int = |env: &mut Env, bits: u32, round: Round| a.to_int(bits, round, env) as u64 as u128;
+        let int =
+            |env: &mut Env, bits: u32, round: Round| a.to_int(bits, round, env) as u64 as u128;
         let (len, pop) = match op {
             Fnstcw => return plain(self.cw),
             FnstswM16 => return plain(self.status()),
@@ -761,7 +775,13 @@ impl X87 {
         // Memory is written unless anything but inexactness is unmasked.
         let write = env.flags & !self.cw & (EXCEPTIONS & !super::f80::PE) == 0;
         let bytes = bytes & ((1u128 << (8 * u32::from(len))) - 1);
-        StoreValue { bytes, len, write, flags: env.flags, pop: pop && write }
+        StoreValue {
+            bytes,
+            len,
+            write,
+            flags: env.flags,
+            pop: pop && write,
+        }
     }
 
     /// Completes a store after its bytes are in memory.
@@ -792,7 +812,10 @@ impl X87 {
     /// Writes MMn; sign and exponent become all ones.
     #[inline(always)]
     pub fn mmx_write(&mut self, n: u8, value: u64) {
-        self.regs[usize::from(n & 7)] = F80 { sig: value, se: 0xFFFF };
+        self.regs[usize::from(n & 7)] = F80 {
+            sig: value,
+            se: 0xFFFF,
+        };
     }
 
     /// EMMS.
@@ -804,10 +827,56 @@ impl X87 {
 }
 
 fn is_nan(a: F80) -> bool {
-    matches!(a.class(), Class::Quiet | Class::Signalling | Class::Unsupported)
+    matches!(
+        a.class(),
+        Class::Quiet | Class::Signalling | Class::Unsupported
+    )
 }
 
 /// The signalling form of a NaN widened from memory.
 fn unquieted(a: F80) -> F80 {
-    F80 { sig: a.sig & !(1 << 62), se: a.se }
+    F80 {
+        sig: a.sig & !(1 << 62),
+        se: a.se,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_leaves_no_trace_until_committed() {
+        let mut x = X87::new();
+        x.init();
+        let _ = x.exec_reg(X87Op::Fldpi, 0, false);
+        let before = x.clone();
+        let store = x.prepare_store(X87Op::FstpM32);
+        assert_eq!(x, before);
+        assert_eq!(
+            (store.bytes, store.len, store.write),
+            (0x4049_0FDB, 4, true)
+        );
+        x.commit_store(X87Op::FstpM32, store);
+        assert_eq!((x.status(), x.tag_word()), (0x0220, 0xFFFF));
+    }
+
+    #[test]
+    fn an_unmasked_exception_is_pending_until_cleared() {
+        let mut x = X87::new();
+        x.init();
+        x.set_control(0x37B);
+        let _ = x.exec_reg(X87Op::Fldz, 0, false);
+        let _ = x.exec_reg(X87Op::Fld1, 0, false);
+        let _ = x.exec_reg(X87Op::FdivReg, 1, false);
+        assert!(x.pending_exception());
+        assert_eq!(x.st(0), F80::ONE, "the operand stays for the handler");
+        let _ = x.exec_reg(X87Op::Fnclex, 0, false);
+        assert!(!x.pending_exception());
+        x.sw |= ZE;
+        x.set_control(0x37F);
+        assert!(!x.pending_exception());
+        x.set_control(0x37B);
+        assert!(x.pending_exception(), "unmasking a flag raised before");
+    }
 }
