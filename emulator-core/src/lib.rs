@@ -7,3 +7,5 @@ pub mod cpu;
 pub mod devices;
 pub mod mem;
 pub mod time;
+//! The tab86 machine.
+pub mod fpu;
