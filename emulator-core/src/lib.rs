@@ -5,7 +5,7 @@
 pub mod bus;
 pub mod cpu;
 pub mod devices;
+pub mod fpu;
 pub mod mem;
 pub mod time;
-//! The tab86 machine.
-pub mod fpu;
+

@@ -25,6 +25,8 @@ pub struct Block {
     pub bytes: u16,
     /// Instructions (at least the number of ops).
     pub instructions: u16,
+    /// Page of the memory block that it was decoded from.
+    pub page: u32,
     /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
     pub links: [u32; 2],
 }
@@ -72,6 +74,8 @@ pub struct CodeCache {
     jumps: Box<[JumpEntry]>,
     epoch: u32,
     tlb_generation: u32,
+    /// Instructions decoded one at a time.
+    pub steps: super::run::StepCache,
 }
 
 impl Default for CodeCache {
@@ -84,6 +88,7 @@ impl Default for CodeCache {
             jumps: vec![JumpEntry { key: 0, epoch: 0, block: NONE }; JUMP_ENTRIES].into_boxed_slice(),
             epoch: 1,
             tlb_generation: 0,
+            steps: super::run::StepCache::default(),
         }
     }
 }
@@ -141,11 +146,20 @@ impl CodeCache {
     pub fn insert(&mut self, offset: u32, mode: u32, start: u32, bytes: u32, instructions: u32) -> u32 {
         let id = self.blocks.len() as u32;
         let ops = (self.ops.len() - start as usize) as u16;
-        self.blocks.push(Block { start, ops, bytes: bytes as u16, instructions: instructions as u16, links: [NONE; 2] });
+        self.blocks.push(Block { start, ops, bytes: bytes as u16, instructions: instructions as u16, page: offset >> 12, links: [NONE; 2] });
         let key = u64::from(offset) | u64::from(mode) << 32;
         self.by_offset.insert(key, id);
         self.by_page.entry(u64::from(offset >> 12)).or_default().push(key);
         id
+    }
+
+    /// Enters `to` as what follows `from`, when both lie in one page.
+    pub fn link(&mut self, from: u32, slot: u8, to: u32) {
+        let page = |b: Option<&Block>| b.map(|b| b.page);
+        let same = page(self.blocks.get(from as usize)) == page(self.blocks.get(to as usize));
+        if let (true, Some(block)) = (same, self.blocks.get_mut(from as usize)) {
+            block.links[usize::from(slot & 1)] = to;
+        }
     }
 
     /// Drops the blocks of the given pages.

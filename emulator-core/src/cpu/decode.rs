@@ -4,7 +4,9 @@
 //! every linear address that maps it.
 
 use super::op::{ALU8, ALU16, ALU32, Form, Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT, StringOp, System, Unary};
+use super::float::FOP_BITS;
 use super::state::{CpuModel, ZERO_REG, mode};
+use crate::fpu::X87Op;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// Longest instruction (SDM vol. 2, 2.3.11).
@@ -37,7 +39,10 @@ pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec
     let mut done = Decoded::default();
     while out.len() - first < MAX_OPS {
         let rest = &bytes[done.bytes as usize..];
-        let Some(op) = decode_one(rest, mode_bits, model) else { break };
+        let Some(mut op) = decode_one(rest, mode_bits, model) else { break };
+        if matches!(op.kind, Kind::X87Reg | Kind::X87Load | Kind::X87Store | Kind::X87Env) {
+            op.imm |= done.bytes << FOP_BITS;
+        }
         let alone = matches!(op.kind, Kind::Alone | Kind::StringRep);
         if alone && out.len() > first {
             break;
@@ -1086,8 +1091,25 @@ impl Lower<'_> {
         self.kind_imm(kind, width)
     }
 
+    /// `a` the operation, `b` the stack register or operand size, `imm` FOP (see [`float`](super::float)).
     fn x87(&mut self) -> Option<Op> {
-        None
+        let decoded = crate::fpu::decode(self.insn)?;
+        let (first, modrm) = opcode(self.bytes);
+        if decoded.op == X87Op::Fcmov {
+            if self.model < CpuModel::PentiumIII {
+                return None;
+            }
+            // DA C0+8n: B, E, BE, U; DB the same negated.
+            self.op.index = modrm >> 3 & 3 | (first & 1) << 2;
+        }
+        let (kind, size) = super::float::shape(decoded.operand);
+        self.op.a = decoded.op as u8;
+        self.op.b = decoded.sti;
+        if kind != Kind::X87Reg {
+            self.memory();
+            self.op.b = size;
+        }
+        self.kind_imm(kind, u32::from(first & 7) << 8 | u32::from(modrm))
     }
 
     fn simd(&mut self) -> Option<Op> {

@@ -654,21 +654,6 @@ impl Cpu {
 
     // --- stack, any width ---
 
-    /// The stack pointer that SS.B selects.
-    #[must_use]
-    pub fn sp(&self) -> u32 {
-        if self.stack32() { self.reg32(RSP) } else { self.reg16(RSP).into() }
-    }
-
-    /// Writes SP or ESP as SS.B selects.
-    pub fn set_sp(&mut self, value: u32) {
-        if self.stack32() { self.set_reg32(RSP, value) } else { self.set_reg16(RSP, value as u16) }
-    }
-
-    fn sp_mask(&self) -> u32 {
-        if self.stack32() { u32::MAX } else { 0xffff }
-    }
-
     /// Writes a stack slot of `width` bytes at stack offset `at`.
     fn stack_store<B: CpuBus>(&mut self, bus: &mut B, at: u32, width: u32, value: u32) -> Exec {
         if width == 2 { self.write16(bus, 2, at, value as u16) } else { self.write32(bus, 2, at, value) }

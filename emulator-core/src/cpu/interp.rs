@@ -23,6 +23,8 @@ pub enum Leave {
         from: u32,
         /// Which of its links.
         slot: u8,
+        /// Where that block began.
+        rip: u32,
     },
     /// The instruction at `rip` raised a fault or must run alone.
     Fault(Fault),
@@ -378,7 +380,6 @@ impl Cpu {
                     let at = cpu.reg32(RSP).wrapping_sub(4);
                     t!(cpu.write_lin32(bus, at, next));
                     cpu.set_reg32(RSP, at);
-                    slot = 2;
                 }};
             }
 
@@ -598,7 +599,7 @@ impl Cpu {
                     }
                     Xchg32RM => {
                         let b = cpu.reg32(op.a.into());
-                        let mut old = 0;
+                        let old;
                         modify!(op, 4, rmw_read32, rmw_write32, |v| {
                             old = v;
                             b
@@ -879,12 +880,12 @@ impl Cpu {
                     CallR32 => {
                         let to = cpu.reg32(op.a.into());
                         call32!();
-                        target = to;
+                        (target, slot) = (to, 2);
                     }
                     CallM32 => {
                         let to = t!(load!(cpu, bus, op, read_lin32, load32_any));
                         call32!();
-                        target = to;
+                        (target, slot) = (to, 2);
                     }
                     Ret32 => {
                         let at = cpu.reg32(RSP);
@@ -933,17 +934,17 @@ impl Cpu {
                 let lin = target.wrapping_add(cpu.derived.base[1] as u32);
                 match code.jump(lin, mode_bits) {
                     Some(to) => to,
-                    None => return self::Leave::Unknown { from: id, slot },
+                    None => return self::Leave::Unknown { from: id, slot, rip },
                 }
             };
-            let Some(b) = code.blocks.get(to as usize) else { return self::Leave::Unknown { from: NONE, slot: 2 } };
+            let Some(b) = code.blocks.get(to as usize) else { return self::Leave::Unknown { from: NONE, slot: 2, rip } };
             block = *b;
             id = to;
             if cpu.icount + u64::from(block.instructions) > until {
                 return self::Leave::Budget;
             }
             if !flat && u64::from(target) + u64::from(block.bytes) > u64::from(cpu.seg[1].limit) + 1 {
-                return self::Leave::Unknown { from: NONE, slot: 2 };
+                return self::Leave::Unknown { from: NONE, slot: 2, rip };
             }
             ops = &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
         }

@@ -4,13 +4,21 @@
 //! an instruction either retires whole or leaves no trace but its fault.
 
 pub mod access;
+mod alone;
+pub mod cache;
 pub mod decode;
 pub mod fault;
 pub mod flags;
+mod float;
+pub mod integer;
+pub mod interp;
 pub mod op;
 pub mod protect;
+pub mod run;
 pub mod segment;
+pub mod simd;
 pub mod state;
+mod string;
 pub mod system;
 pub mod tlb;
 

@@ -11,6 +11,9 @@ use super::state::{Activity, Cpu, Shadow, mode};
 use crate::bus::CpuBus;
 use crate::mem::PAGE;
 
+/// No block to link from: (block, link slot, where it began).
+const NOWHERE: (u32, u8, u32) = (NONE, 2, 0);
+
 /// Why [`Cpu::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuExit {
@@ -42,12 +45,12 @@ impl Cpu {
     /// Executes until the machine's instruction count reaches `until`, the CPU halts or shuts down, or the
     /// bus wants attention.
     pub fn run<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, until: u64) -> CpuExit {
-        let mut from = (NONE, 2u8);
+        let mut from = NOWHERE;
         loop {
             self.sync_tlb(bus);
             if bus.mem().has_stale_code() {
                 code.drop_pages(&bus.mem_mut().take_stale_code());
-                from = (NONE, 2);
+                from = NOWHERE;
             }
             code.sync(self.tlb.generation);
             if bus.attention() {
@@ -57,7 +60,7 @@ impl Cpu {
                 if delivered == Delivered::Shutdown {
                     return CpuExit::Shutdown;
                 }
-                from = (NONE, 2);
+                from = NOWHERE;
                 continue;
             }
             match self.activity {
@@ -69,26 +72,26 @@ impl Cpu {
             if self.icount >= until {
                 return CpuExit::Budget;
             }
-            if self.shadow != Shadow::None || self.flag(flags::TF) || self.debug_armed() {
-                from = (NONE, 2);
+            if self.shadow != Shadow::None || self.flag(flags::TF) || self.debug_enabled() {
+                from = NOWHERE;
                 self.step(bus, code);
                 continue;
             }
             let id = match self.find_block(bus, code) {
                 Ok(Some(id)) => id,
                 Ok(None) => {
-                    from = (NONE, 2);
+                    from = NOWHERE;
                     self.step(bus, code);
                     continue;
                 }
                 Err(fault) => {
-                    from = (NONE, 2);
+                    from = NOWHERE;
                     self.raise(bus, fault);
                     continue;
                 }
             };
             self.link(code, from, id);
-            from = (NONE, 2);
+            from = NOWHERE;
             let block = code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);
@@ -96,10 +99,10 @@ impl Cpu {
             }
             let ops = &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
             match self.run_blocks(bus, code, Entry { block, id, ops }, until) {
-                Leave::Unknown { from: block, slot } => from = (block, slot),
+                Leave::Unknown { from: block, slot, rip } => from = (block, slot, rip),
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
-                Leave::Alone => self.step_op(bus, ops[0]),
+                Leave::Alone => self.step_op(bus, code, ops[0]),
                 Leave::Budget | Leave::Retired => {}
             }
         }
@@ -128,11 +131,6 @@ impl Cpu {
         self.single = true;
         let _shutdown_shows_in_activity = self.deliver(bus, fault);
         self.single = false;
-    }
-
-    /// Whether instruction or data breakpoints are armed: everything is then executed step by step.
-    fn debug_armed(&self) -> bool {
-        self.debug_enabled()
     }
 
     fn linear_ip(&self) -> u32 {
@@ -186,9 +184,10 @@ impl Cpu {
         Some(code.insert(offset, mode_bits, start as u32, decoded.bytes, decoded.instructions))
     }
 
-    /// Enters a link between two blocks of one page in 32-bit flat code.
-    fn link(&self, code: &mut CodeCache, (from, slot): (u32, u8), to: u32) {
-        if slot < 2 && self.derived.mode & mode::FLAT != 0 {
+    /// Enters a link between two blocks of one linear page in flat code: it then holds wherever the page is
+    /// mapped.
+    fn link(&self, code: &mut CodeCache, (from, slot, rip): (u32, u8, u32), to: u32) {
+        if slot < 2 && self.derived.mode & mode::FLAT != 0 && rip >> 12 == self.rip as u32 >> 12 {
             code.link(from, slot, to);
         }
     }
@@ -249,18 +248,18 @@ impl Cpu {
             }
         }
         match self.decode_here(bus, code) {
-            Ok(op) => self.step_op(bus, op),
+            Ok(op) => self.step_op(bus, code, op),
             Err(fault) => self.raise(bus, fault),
         }
     }
 
     /// Executes one decoded instruction at `rip`, with traps.
-    fn step_op<B: CpuBus>(&mut self, bus: &mut B, op: Op) {
+    fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
         let trap = self.flag(flags::TF);
         let shadow = std::mem::take(&mut self.shadow);
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
         self.single = true;
-        let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, op) };
+        let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, code, op) };
         match outcome {
             Ok(()) => {
                 self.rip = self.next_rip;
@@ -287,12 +286,11 @@ impl Cpu {
     }
 
     /// One op through the block loop.
-    fn exec_one<B: CpuBus>(&mut self, bus: &mut B, op: Op) -> Exec {
-        let block = super::cache::Block { start: 0, ops: 1, bytes: op.len.into(), instructions: 1, links: [NONE; 2] };
+    fn exec_one<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) -> Exec {
+        let block = super::cache::Block { start: 0, ops: 1, bytes: op.len.into(), instructions: 1, page: NONE, links: [NONE; 2] };
         let before = (self.rip, self.icount);
         let ops = [op];
-        let empty = CodeCache::EMPTY;
-        let leave = self.run_blocks(bus, empty, Entry { block, id: NONE, ops: &ops }, u64::MAX);
+        let leave = self.run_blocks(bus, code, Entry { block, id: NONE, ops: &ops }, u64::MAX);
         match leave {
             Leave::Fault(fault) => Err(fault),
             _ => {

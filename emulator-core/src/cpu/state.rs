@@ -143,6 +143,8 @@ pub struct Cpu {
     pub cpl: u8,
     /// Other model-specific registers.
     pub msr: Msrs,
+    /// The x87 unit, whose registers are also MM0-MM7.
+    pub x87: crate::fpu::X87,
     /// SSE registers.
     pub xmm: [u128; 16],
     /// SSE control and status.
@@ -262,6 +264,7 @@ impl Cpu {
             dr: [0; 8],
             cpl: 0,
             msr: Msrs::default(),
+            x87: crate::fpu::X87::new(),
             xmm: [0; 16],
             mxcsr: 0x1f80,
             icount: 0,
@@ -324,6 +327,7 @@ impl Cpu {
             tsc_offset: self.msr.tsc_offset,
             ..Msrs::default()
         };
+        self.x87 = crate::fpu::X87::new();
         self.xmm = [0; 16];
         self.mxcsr = 0x1f80;
         self.activity = if self.index == 0 {

@@ -104,7 +104,7 @@ impl Cpu {
     }
 
     /// Privilege and mode checks that LLDT, LTR and their kind share: #UD outside protected mode, #GP(0) above ring 0.
-    fn system_register_access(&self) -> Exec {
+    pub(in crate::cpu) fn system_register_access(&self) -> Exec {
         if self.real_segments() {
             Err(Fault::UD)
         } else {
