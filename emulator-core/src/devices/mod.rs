@@ -2,3 +2,5 @@
 
 pub mod block;
 pub mod pci_config;
+pub mod fw_cfg;
+pub mod pci;
