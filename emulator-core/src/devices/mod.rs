@@ -4,3 +4,6 @@ pub mod block;
 pub mod pci_config;
 pub mod fw_cfg;
 pub mod pci;
+pub mod host_bridge;
+pub mod isa_bridge;
+pub mod pm;
