@@ -5,5 +5,6 @@
 pub mod bus;
 pub mod cpu;
 pub mod devices;
+pub mod machine;
 pub mod mem;
 pub mod time;
