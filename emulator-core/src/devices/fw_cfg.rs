@@ -291,11 +291,12 @@ impl FwCfg {
         let end = u64::from(length).min(u64::MAX - buffer);
         let data = self.rest(length as usize);
         let filled = data.len() as u64;
-        cx.mem
-            .dma_write(buffer, &data[..filled.min(end) as usize]);
+        cx.mem.dma_write(buffer, &data[..filled.min(end) as usize]);
         self.offset += filled as u32;
         let mut at = filled;
-        let ram_end = u64::from(cx.mem.ram_size()).saturating_sub(buffer).max(0x10_0000);
+        let ram_end = u64::from(cx.mem.ram_size())
+            .saturating_sub(buffer)
+            .max(0x10_0000);
         while at < end.min(ram_end) {
             let n = (end - at).min(ZEROS.len() as u64);
             cx.mem.dma_write(buffer + at, &ZEROS[..n as usize]);
@@ -439,7 +440,10 @@ mod tests {
         );
         // Reading past the end fills with zeros.
         bench.mem.dma_write(0x7000, &[0xee; 8]);
-        assert_eq!(dma(&mut bench, &mut dev, select_read(rom_key), 6, 0x7000), 0);
+        assert_eq!(
+            dma(&mut bench, &mut dev, select_read(rom_key), 6, 0x7000),
+            0
+        );
         let mut rom = [0; 8];
         bench.mem.dma_read(0x7000, &mut rom);
         assert_eq!(rom, [0x55, 0xaa, 1, 0, 0, 0, 0xee, 0xee]);

@@ -203,10 +203,8 @@ impl Pm {
     #[must_use]
     pub fn pm_window(&self) -> Option<PortWindow> {
         let base = self.config.read_u32(REG_PM_BASE) as u16 & !(PM_LEN - 1);
-        (self.config.byte(REG_PM_ENABLE) & 1 != 0 && base != 0).then_some(PortWindow {
-            base,
-            len: PM_LEN,
-        })
+        (self.config.byte(REG_PM_ENABLE) & 1 != 0 && base != 0)
+            .then_some(PortWindow { base, len: PM_LEN })
     }
 
     /// The SMBus block, if it is enabled and placed.
@@ -242,8 +240,7 @@ impl Pm {
         cx.irq.set_isa(IRQ_SCI, level);
         if self.enable.contains(Pm1::TIMER) && !pending.contains(Pm1::TIMER) {
             let next = (self.carries_seen + 1) << TIMER_CARRY_BIT;
-            cx.events
-                .schedule(EventId::PmTimer, PM_TIMER.time_of(next));
+            cx.events.schedule(EventId::PmTimer, PM_TIMER.time_of(next));
         } else {
             cx.events.cancel(EventId::PmTimer);
         }
