@@ -1,4 +1,12 @@
 //! The devices of the PC, one file (or folder) each. None knows another.
 
+pub mod apic_bus;
 pub mod block;
+pub mod fw_cfg;
+pub mod host_bridge;
+pub mod io_apic;
+pub mod isa_bridge;
+pub mod local_apic;
+pub mod pci;
 pub mod pci_config;
+pub mod pm;
