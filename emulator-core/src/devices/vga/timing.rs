@@ -6,6 +6,8 @@ use crate::time::{SECOND, VirtTime};
 
 const CLOCK_25: u64 = 25_175_000;
 const CLOCK_28: u64 = 28_322_000;
+/// A CRTC with fewer lines in its frame is not programmed; it then runs at 60 Hz.
+const MIN_LINES: u32 = 64;
 
 /// The raster as the CRTC (or DISPI) programs it, in dots and lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,9 @@ impl Raster {
             return Self::of_dispi(u64::from(mode.width), u64::from(mode.height));
         }
         let (crtc, clocking) = (&vga.crtc, vga.seq.clocking());
+        if crtc.vertical_total() < MIN_LINES {
+            return Self::of_dispi(640, 480);
+        }
         let fast = MiscOutput::from_bits_retain(vga.misc).contains(MiscOutput::CLOCK_28);
         let clock = if fast { CLOCK_28 } else { CLOCK_25 };
         let dots = u64::from(vga.seq.char_dots());
