@@ -10,3 +10,4 @@ pub mod local_apic;
 pub mod pci;
 pub mod pci_config;
 pub mod pm;
+pub mod vga;
