@@ -1,4 +1,6 @@
 //! The devices of the PC, one file (or folder) each. None knows another.
 
 pub mod block;
+pub mod floppy;
+pub mod ide;
 pub mod pci_config;
