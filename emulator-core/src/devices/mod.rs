@@ -8,6 +8,8 @@ pub mod io_apic;
 pub mod isa_bridge;
 pub mod local_apic;
 pub mod pci;
+pub mod floppy;
+pub mod ide;
 pub mod pci_config;
 pub mod pm;
 pub mod vga;
