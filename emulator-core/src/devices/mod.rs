@@ -2,3 +2,4 @@
 
 pub mod block;
 pub mod pci_config;
+pub mod pic;
