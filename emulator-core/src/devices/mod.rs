@@ -3,3 +3,5 @@
 pub mod block;
 pub mod pci_config;
 pub mod pic;
+pub mod pit;
+pub mod rtc;
