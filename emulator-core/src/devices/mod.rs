@@ -13,3 +13,6 @@ pub mod ide;
 pub mod pci_config;
 pub mod pm;
 pub mod vga;
+pub mod pic;
+pub mod pit;
+pub mod rtc;
