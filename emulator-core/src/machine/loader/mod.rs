@@ -5,6 +5,7 @@
 //! firmware's tables, memory map and video as behind any boot loader.
 
 pub mod bzimage;
+pub mod multiboot;
 mod option_rom;
 
 use crate::devices::fw_cfg::{BootDevice, FwCfg};
