@@ -9,4 +9,3 @@ pub mod fpu;
 pub mod machine;
 pub mod mem;
 pub mod time;
-

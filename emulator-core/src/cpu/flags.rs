@@ -178,9 +178,8 @@ impl Lazy {
             Sub16 => (self.src as u16) < (self.src.wrapping_sub(self.res) as u16),
             Sub32 => (self.src as u32) < (self.src.wrapping_sub(self.res) as u32),
             Sub64 => self.src < self.src.wrapping_sub(self.res),
-            Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8 | Dec16 | Dec32 | Dec64 => {
-                self.src & 1 != 0
-            }
+            Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8
+            | Dec16 | Dec32 | Dec64 => self.src & 1 != 0,
         }
     }
 

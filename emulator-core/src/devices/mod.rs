@@ -2,17 +2,17 @@
 
 pub mod apic_bus;
 pub mod block;
+pub mod floppy;
 pub mod fw_cfg;
 pub mod host_bridge;
+pub mod ide;
 pub mod io_apic;
 pub mod isa_bridge;
 pub mod local_apic;
 pub mod pci;
-pub mod floppy;
-pub mod ide;
 pub mod pci_config;
-pub mod pm;
-pub mod vga;
 pub mod pic;
 pub mod pit;
+pub mod pm;
 pub mod rtc;
+pub mod vga;
