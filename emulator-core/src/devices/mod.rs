@@ -6,3 +6,4 @@ pub mod pci_config;
 pub mod pic;
 pub mod pit;
 pub mod rtc;
+pub mod uart;
