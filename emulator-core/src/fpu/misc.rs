@@ -238,12 +238,6 @@ impl Env {
         }
         self.round_pack(sign, wide::normalize(exp, sig, 0))
     }
-
-    /// Rounding direction of constants and stores, for callers outside.
-    #[inline]
-    pub fn rounds_to(&self, mode: Round) -> bool {
-        self.round() == mode
-    }
 }
 
 /// (a * 2^n) mod b and the low 64 bits of the quotient, for normalised significands and n < 64.

@@ -3,7 +3,8 @@
 //! Pure integer code but for the fast paths of [`ieee`], where the host's binary32 and binary64
 //! operations on ordinary numbers are exact by the standard. Layers, each knowing only those above:
 //! [`wide`] (integer kernels), [`f80`], [`convert`], [`misc`] and [`transcendental`] (values and
-//! their exceptions), [`op`] (decoding) and [`x87`] (the register stack and the instructions).
+//! their exceptions), [`op`] (decoding) and [`x87`] (the register
+//! stack; dispatch and memory images in files of their own).
 
 pub mod convert;
 pub mod f80;
@@ -14,7 +15,6 @@ mod tables;
 pub mod transcendental;
 pub mod wide;
 pub mod x87;
-mod x87_image;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod host_sse_tests;
@@ -23,5 +23,4 @@ mod host_tests;
 
 pub use f80::F80;
 pub use op::{Decoded, Operand, X87Op, decode};
-pub use x87::{StoreValue, X87};
-pub use x87_image::ImageMode;
+pub use x87::{ImageMode, StoreValue, X87};
