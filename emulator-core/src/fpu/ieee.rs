@@ -217,11 +217,14 @@ fn round_pack(sign: bool, r: Unrounded, f: Format, env: &mut SseEnv) -> u64 {
             env.raise(UE | PE);
             return f.pack(sign, 0, 0);
         }
+        if tiny && !env.masked(UE) {
+            // Reported with the inexactness of the unbounded result; the destination keeps its value.
+            env.raise(if inexact { UE | PE } else { UE });
+            return f.pack(sign, 0, 0);
+        }
         let (hi, lo) = wide::shift_right_jam(r.hi, r.lo, (1 - exp) as u32);
         let (kept, inexact) = round(hi, lo);
-        if tiny && (inexact || !env.masked(UE)) {
-            env.raise(UE);
-        }
+        env.raise(if tiny && inexact { UE } else { 0 });
         env.raise(if inexact { PE } else { 0 });
         // A result that rounded up to normal carries into the exponent field by itself.
         return f.pack(sign, 0, 0) | kept;
@@ -772,5 +775,71 @@ pub fn rsqrt_f32(a: u32) -> u32 {
             let q = (((1u64 << 39) / mid).isqrt() as u32).div_ceil(2);
             ((379 - exp + odd) / 2) << 23 | (q & 0xFFF) << 11
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MXCSR flags of one packed operation with the exceptions of `unmasked` unmasked.
+    fn fault(unmasked: u32, run: impl FnOnce(&mut SseEnv)) -> Result<u32, u32> {
+        let mut env = SseEnv::new(0x1F80 & !(unmasked << MASK_SHIFT));
+        run(&mut env);
+        env.finish().map(|m| m & FLAGS).map_err(|m| m & FLAGS)
+    }
+
+    const ONE: u64 = 0x3FF0_0000_0000_0000;
+    const HALF: u64 = 0x3FE0_0000_0000_0000;
+    const TWO: u64 = 0x4000_0000_0000_0000;
+    const THIRD: u64 = 0x3FD5_5555_5555_5555;
+    const BIG: u64 = 0x7FE0_0000_0000_0001;
+    const TINY: u64 = 0x0010_0000_0000_0001;
+    const SNAN: u64 = 0x7FF0_0000_0000_0001;
+
+    /// Measured on an Intel host from a SIGFPE handler.
+    #[test]
+    fn unmasked_exceptions_report_the_flags_of_the_hardware() {
+        let mul = |unmasked: u32, pairs: &[(u64, u64)]| {
+            fault(unmasked, |env| {
+                for (a, b) in pairs {
+                    mul_f64(*a, *b, env);
+                }
+            })
+        };
+        assert_eq!(mul(0x08, &[(BIG, BIG)]), Err(0x28));
+        assert_eq!(mul(0x08, &[(0x7FE0_0000_0000_0000, TWO)]), Err(0x08));
+        assert_eq!(mul(0x10, &[(TINY, TINY)]), Err(0x30));
+        assert_eq!(mul(0x10, &[(0x0010_0000_0000_0000, HALF)]), Err(0x10));
+        assert_eq!(
+            mul(0x10, &[(TINY, HALF)]),
+            Err(0x10),
+            "exact but for its exponent"
+        );
+        assert_eq!(mul(0x20, &[(BIG, BIG)]), Err(0x28));
+        assert_eq!(mul(0x02, &[(1, THIRD), (THIRD, THIRD)]), Err(0x02));
+        assert_eq!(mul(0x02, &[(1, ONE), (BIG, BIG)]), Err(0x02));
+        assert_eq!(mul(0x20, &[(THIRD, THIRD), (1, ONE)]), Err(0x22));
+        assert_eq!(mul(0x01, &[(SNAN, ONE), (1, ONE)]), Err(0x03));
+        assert_eq!(mul(0x08, &[(BIG, BIG), (TINY, TINY)]), Err(0x38));
+        assert_eq!(mul(0x02, &[(THIRD, THIRD)]), Ok(0x20));
+        let div = fault(0x04, |env| {
+            div_f64(ONE, 0, env);
+            div_f64(1, THIRD, env);
+        });
+        assert_eq!(div, Err(0x06));
+    }
+
+    #[test]
+    fn nan_operands_keep_their_payload_and_the_first_wins() {
+        let mut env = SseEnv::new(0x1F80);
+        assert_eq!(
+            add_f64(SNAN, 0x7FF8_0000_0000_0002, &mut env),
+            SNAN | 1 << 51
+        );
+        assert_eq!(env.raised(), u32::from(IE));
+        let mut env = SseEnv::new(0x1F80);
+        assert_eq!(add_f32(0xFFC0_0001, 0x7FC0_0002, &mut env), 0xFFC0_0001);
+        assert_eq!(env.raised(), 0);
     }
 }

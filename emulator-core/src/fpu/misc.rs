@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::f80::{BIAS, C1, Class, Env, F80, IE, PE, Round, Tail, ZE};
+use super::f80::{BIAS, C1, Class, Env, F80, IE, PE, Tail, ZE};
 use super::wide::{self, Unrounded};
 
 /// What FPREM and FPREM1 leave besides the remainder.
