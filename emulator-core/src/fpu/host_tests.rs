@@ -432,7 +432,7 @@ fn transcendentals_are_within_one_ulp_of_the_host() {
         Fyl2x 0 "fyl2x";
         Fyl2xp1 0 "fyl2xp1";
     };
-    run(cases, Kind::Reg, 100_000, Some(1));
+    run(cases, Kind::Reg, 40_000, Some(1));
 }
 
 #[test]
