@@ -191,25 +191,16 @@ impl Env {
     }
 
     /// Rounds to the precision in force and packs.
-    #[inline]
+    #[inline(always)]
     pub fn round_pack(&mut self, sign: bool, r: Unrounded) -> F80 {
         let exp = r.exp + BIAS;
         // Nearest, 64 bits, far from both ends of the exponent range: the usual case.
         if self.cw & 0xF00 == 0x300 && exp > 0 && exp < 0x7FFE {
-            if r.lo == 0 {
-                return F80::pack(sign, exp, r.hi);
-            }
-            self.flags |= PE;
-            if r.lo < TOP || (r.lo == TOP && r.hi & 1 == 0) {
-                return F80::pack(sign, exp, r.hi);
-            }
-            self.flags |= C1;
-            let (sig, carry) = r.hi.overflowing_add(1);
-            return if carry {
-                F80::pack(sign, exp + 1, TOP)
-            } else {
-                F80::pack(sign, exp, sig)
-            };
+            // Branch-free: the data decides, at random.
+            let up = (u64::from(r.lo > TOP) | u64::from(r.lo == TOP) & r.hi) & 1;
+            self.flags |= (u16::from(r.lo != 0) * PE) | (up as u16 * C1);
+            let (sig, carry) = r.hi.overflowing_add(up);
+            return F80::pack(sign, exp + i32::from(carry), sig | u64::from(carry) << 63);
         }
         self.round_pack_slow(sign, r)
     }
@@ -340,7 +331,7 @@ impl Env {
     }
 
     /// a + b, or a - b with `negate_b`.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, a: F80, b: F80, negate_b: bool) -> F80 {
         if !(a.is_normal() && b.is_normal()) {
             return self.add_special(a, b, negate_b);
@@ -348,7 +339,7 @@ impl Env {
         self.add_finite(a, b, negate_b)
     }
 
-    #[inline]
+    #[inline(always)]
     fn add_finite(&mut self, a: F80, b: F80, negate_b: bool) -> F80 {
         let (sa, ea, ma) = a.unpack();
         let (sb, eb, mb) = b.unpack();
@@ -405,7 +396,7 @@ impl Env {
     }
 
     /// a * b.
-    #[inline]
+    #[inline(always)]
     pub fn mul(&mut self, a: F80, b: F80) -> F80 {
         if !(a.is_normal() && b.is_normal())
             && let Some(result) = self.mul_special(a, b)
@@ -440,7 +431,7 @@ impl Env {
     }
 
     /// a / b.
-    #[inline]
+    #[inline(always)]
     pub fn div(&mut self, a: F80, b: F80) -> F80 {
         if !(a.is_normal() && b.is_normal())
             && let Some(result) = self.div_special(a, b)

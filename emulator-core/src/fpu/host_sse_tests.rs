@@ -7,6 +7,7 @@
 
 use std::arch::asm;
 
+use super::approx::{rcp_f32, rsqrt_f32};
 use super::host_tests::Rng;
 use super::ieee::*;
 

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::f80::{BIAS, C1, Class, Env, F80, IE, PE, Round, Tail, ZE};
+use super::f80::{BIAS, C1, Class, Env, F80, IE, PE, Tail, ZE};
 use super::wide::{self, Unrounded};
 
 /// What FPREM and FPREM1 leave besides the remainder.
@@ -237,12 +237,6 @@ impl Env {
             return F80::zero(sign);
         }
         self.round_pack(sign, wide::normalize(exp, sig, 0))
-    }
-
-    /// Rounding direction of constants and stores, for callers outside.
-    #[inline]
-    pub fn rounds_to(&self, mode: Round) -> bool {
-        self.round() == mode
     }
 }
 

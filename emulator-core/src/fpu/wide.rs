@@ -81,12 +81,21 @@ pub fn shift_right_jam(hi: u64, lo: u64, n: u32) -> (u64, u64) {
     }
 }
 
+/// `sig` as the high word of a pair, shifted right with jamming; for the alignment of addends.
+#[inline(always)]
+fn align(sig: u64, n: u32) -> (u64, u64) {
+    match n {
+        0..=63 => (sig >> n, sig << 1 << (63 - n)),
+        64 => (0, sig),
+        // One bit may still come back when a difference is normalised.
+        65 => (0, sig >> 1 | sig & 1),
+        _ => (0, 1),
+    }
+}
+
 /// Shifts left until the top bit is set.
 #[inline]
 pub fn normalize(exp: i32, hi: u64, lo: u64) -> Unrounded {
-    if hi >> 63 == 1 {
-        return Unrounded { exp, hi, lo };
-    }
     if hi == 0 {
         if lo == 0 {
             return Unrounded {
@@ -105,7 +114,7 @@ pub fn normalize(exp: i32, hi: u64, lo: u64) -> Unrounded {
     let n = hi.leading_zeros();
     Unrounded {
         exp: exp - n as i32,
-        hi: hi << n | lo >> (64 - n),
+        hi: hi << n | lo >> 1 >> (63 - n),
         lo: lo << n,
     }
 }
@@ -118,21 +127,19 @@ pub fn add(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
     } else {
         (eb, sb, ea, sa)
     };
-    let (hi, lo) = shift_right_jam(sb, 0, (ea - eb) as u32);
+    let (hi, lo) = align(sb, (ea - eb) as u32);
     let (sum, carry) = sa.overflowing_add(hi);
     if carry {
-        let (hi, lo) = shift_right_jam(sum, lo, 1);
-        Unrounded {
+        return Unrounded {
             exp: ea + 1,
-            hi: hi | 1 << 63,
-            lo,
-        }
-    } else {
-        Unrounded {
-            exp: ea,
-            hi: sum,
-            lo,
-        }
+            hi: sum >> 1 | 1 << 63,
+            lo: lo >> 1 | sum << 63 | lo & 1,
+        };
+    }
+    Unrounded {
+        exp: ea,
+        hi: sum,
+        lo,
     }
 }
 
@@ -145,7 +152,7 @@ pub fn sub(ea: i32, sa: u64, eb: i32, sb: u64) -> (bool, Unrounded) {
     } else {
         (ea, sa, eb, sb)
     };
-    let (hi, lo) = shift_right_jam(sb, 0, (ea - eb) as u32);
+    let (hi, lo) = align(sb, (ea - eb) as u32);
     let (lo, borrow) = 0u64.overflowing_sub(lo);
     let hi = sa.wrapping_sub(hi).wrapping_sub(u64::from(borrow));
     (swap, normalize(ea, hi, lo))
@@ -155,18 +162,11 @@ pub fn sub(ea: i32, sa: u64, eb: i32, sb: u64) -> (bool, Unrounded) {
 #[inline]
 pub fn mul(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
     let (hi, lo) = mul64(sa, sb);
-    if hi >> 63 == 1 {
-        Unrounded {
-            exp: ea + eb + 1,
-            hi,
-            lo,
-        }
-    } else {
-        Unrounded {
-            exp: ea + eb,
-            hi: hi << 1 | lo >> 63,
-            lo: lo << 1,
-        }
+    let n = (hi >> 63) ^ 1;
+    Unrounded {
+        exp: ea + eb + 1 - n as i32,
+        hi: hi << n | (lo >> 63) & n,
+        lo: lo << n,
     }
 }
 

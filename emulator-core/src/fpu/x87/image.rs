@@ -1,8 +1,8 @@
 //! The memory images of the x87 state: FSTENV/FLDENV, FSAVE/FRSTOR in their four layouts, and the
 //! x87 part of FXSAVE/FXRSTOR. Spec: Intel SDM vol. 1 figures 8-9 to 8-12, vol. 2 "FXSAVE".
 
-use super::f80::{Class, F80};
-use super::x87::{EXCEPTIONS, TOP_FIELD, X87};
+use super::{EXCEPTIONS, TOP_FIELD, X87};
+use crate::fpu::f80::{Class, F80};
 
 /// Which layout an environment image has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl X87 {
             let tag = if self.empty >> p & 1 == 1 {
                 3
             } else {
-                match self.regs[p].class() {
+                match self.register(p).class() {
                     Class::Normal => 0,
                     Class::Zero => 1,
                     _ => 2,
@@ -162,7 +162,7 @@ impl X87 {
             .rev()
             .fold(0u128, |v, b| v << 8 | u128::from(*b));
         let p = usize::from(self.top.wrapping_add(i) & 7);
-        self.regs[p] = F80::from_bits(bits);
+        self.set_register(p, F80::from_bits(bits));
     }
 
     /// The x87 part of an FXSAVE image: bytes 0..24 and 32..160 (24..32 are MXCSR's, left 0).
