@@ -2,7 +2,7 @@
 //! Spec: QEMU docs/specs/standard-vga; the Bochs VBE extension interface, versions B0C0 to B0C5.
 
 use super::Vga;
-use super::registers::{GraphicsMisc, GraphicsMode, MemoryMode};
+use super::registers::{GraphicsMisc, GraphicsMode};
 use crate::bus::IoCtx;
 use crate::mem::VRAM_SIZE;
 use bitflags::bitflags;
@@ -65,6 +65,8 @@ pub struct Mode {
 pub struct Dispi {
     index: u16,
     regs: [u16; COUNT],
+    /// Byte offset that the last written bank adds to the window at A0000h.
+    bank_offset: u32,
 }
 
 impl Default for Dispi {
@@ -72,7 +74,11 @@ impl Default for Dispi {
         let mut regs = [0; COUNT];
         regs[ID] = LAST_ID;
         regs[VIDEO_MEMORY_64K] = (VRAM_SIZE >> 16) as u16;
-        Self { index: 0, regs }
+        Self {
+            index: 0,
+            regs,
+            bank_offset: 0,
+        }
     }
 }
 
@@ -99,11 +105,18 @@ impl Dispi {
         self.index
     }
 
-    /// Byte offset that the bank register adds to the window at A0000h.
+    /// Byte offset that the bank adds to the window at A0000h.
     #[inline]
     #[must_use]
     pub fn bank_offset(&self) -> u32 {
-        u32::from(self.regs[BANK]) << 16
+        self.bank_offset
+    }
+
+    /// Whether an enabled mode has planes (4 bits per pixel) rather than packed pixels.
+    #[inline]
+    #[must_use]
+    pub fn planar(&self) -> Option<bool> {
+        self.enabled().then(|| self.regs[BPP] == 4)
     }
 
     /// Reads register `index`.
@@ -132,8 +145,12 @@ impl Dispi {
     }
 
     fn start(&self) -> u32 {
-        u32::from(self.regs[X_OFFSET]) * self.pixel_bits() / 8
-            + u32::from(self.regs[Y_OFFSET]) * self.pitch()
+        // Planar rows move by whole bytes of each plane.
+        let x = match u32::from(self.regs[X_OFFSET]) {
+            x if self.regs[BPP] == 4 => x & !7,
+            x => x,
+        };
+        x * self.pixel_bits() / 8 + u32::from(self.regs[Y_OFFSET]) * self.pitch()
     }
 
     /// Brings the registers of an enabled mode to values that the video RAM can hold.
@@ -150,13 +167,13 @@ impl Dispi {
         r[VIRT_HEIGHT] = max_lines.min(u32::from(u16::MAX)) as u16;
         r[YRES] = r[YRES].clamp(1, MAX_YRES).min(r[VIRT_HEIGHT]);
         r[X_OFFSET] = r[X_OFFSET].min(MAX_XRES);
+        r[Y_OFFSET] = r[Y_OFFSET].min(MAX_YRES);
         let size = u32::from(self.regs[YRES]) * self.pitch();
-        // In 64 bits: an offset of 65,535 lines of 64,000 bytes nearly fills 32.
-        let end = |d: &Self| u64::from(d.start()) + u64::from(size);
-        if end(self) > u64::from(VRAM_SIZE) {
+        let end = |d: &Self| d.start() + size;
+        if end(self) > VRAM_SIZE {
             self.regs[Y_OFFSET] = 0;
         }
-        if end(self) > u64::from(VRAM_SIZE) {
+        if end(self) > VRAM_SIZE {
             self.regs[X_OFFSET] = 0;
         }
     }
@@ -184,7 +201,10 @@ impl Vga {
                 d.regs[i] = value;
                 self.dispi_update();
             }
-            BANK => d.regs[BANK] = value & ((VRAM_SIZE >> 16) - 1) as u16,
+            BANK => {
+                d.regs[BANK] = value & ((VRAM_SIZE >> 16) - 1) as u16;
+                d.bank_offset = u32::from(d.regs[BANK]) << 16;
+            }
             ENABLE => self.dispi_enable(Enable::from_bits_retain(value), cx),
             _ => {}
         }
@@ -208,11 +228,12 @@ impl Vga {
                 cx.mem.note_store(at, len);
             }
         } else if !value.contains(Enable::ENABLED) {
-            self.dispi.regs[BANK] = 0;
+            self.dispi.bank_offset = 0;
         }
     }
 
-    /// Settles an enabled mode and sets the VGA registers that its memory window and readers depend on.
+    /// Settles an enabled mode and makes the VGA registers describe it. The sequencer's stay as they are:
+    /// the memory window does not depend on them (see `planar`).
     fn dispi_update(&mut self) {
         if !self.dispi.enabled() {
             return;
@@ -221,19 +242,11 @@ impl Vga {
         let Some(mode) = self.dispi.mode() else {
             return;
         };
-        let planar = mode.bpp == 4;
         let gr = &mut self.gc.regs;
         gr[6] = gr[6] & !0x0e | 0x04 | GraphicsMisc::GRAPHICS.bits();
-        gr[5] &=
-            !(GraphicsMode::INTERLEAVE | GraphicsMode::SHIFT_256 | GraphicsMode::ODD_EVEN).bits();
-        let sr = &mut self.seq.regs;
-        sr[2] = 0x0f;
-        sr[4] |= MemoryMode::SEQUENTIAL.bits();
-        if planar {
-            sr[4] &= !MemoryMode::CHAIN_4.bits();
-        } else {
+        gr[5] &= !(GraphicsMode::INTERLEAVE | GraphicsMode::SHIFT_256).bits();
+        if mode.bpp != 4 {
             gr[5] |= GraphicsMode::SHIFT_256.bits();
-            sr[4] |= MemoryMode::CHAIN_4.bits();
         }
         let last_line = mode.height - 1;
         let cr = &mut self.crtc.regs;

@@ -8,6 +8,21 @@ use crate::mem::{Memory, VRAM_SIZE};
 /// Bytes of video RAM that a VGA mode can display: four planes of 64 KiB.
 const VGA_BYTES: u32 = 0x4_0000;
 
+/// A byte's eight bits, each in the lowest bit of a hexadecimal digit.
+const NIBBLES: [u32; 256] = {
+    let mut t = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            t[i] |= (i as u32 >> bit & 1) << (4 * bit);
+            bit += 1;
+        }
+        i += 1;
+    }
+    t
+};
+
 /// How bytes become pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pixels {
@@ -40,10 +55,10 @@ impl Pixels {
         match self {
             Self::Planar(colors) => {
                 for group in bytes.chunks_exact(4) {
-                    for bit in (0..8).rev() {
-                        let plane = |p: usize| usize::from(group[p] >> bit & 1) << p;
-                        out.push(colors[plane(0) | plane(1) | plane(2) | plane(3)]);
-                    }
+                    let plane = |p: usize| NIBBLES[usize::from(group[p])] << p;
+                    let eight = plane(0) | plane(1) | plane(2) | plane(3);
+                    let pixel = |i: usize| colors[(eight >> (28 - 4 * i) & 15) as usize];
+                    out.extend_from_slice(&std::array::from_fn::<u32, 8, _>(pixel));
                 }
             }
             Self::Interleaved(colors) => {

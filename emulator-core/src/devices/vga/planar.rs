@@ -56,14 +56,15 @@ impl Vga {
         (at + u64::from(len) <= size).then(|| at as u32 + bank)
     }
 
+    /// A DISPI mode decides alone: guests write the sequencer after they enabled one.
     #[inline]
     fn addressing(&self, odd_even: bool) -> Addressing {
-        if self.seq.regs[4] & MemoryMode::CHAIN_4.bits() != 0 {
-            Addressing::Chain4
-        } else if odd_even {
-            Addressing::OddEven
-        } else {
-            Addressing::Planar
+        match self.dispi.planar() {
+            Some(true) => Addressing::Planar,
+            Some(false) => Addressing::Chain4,
+            None if self.seq.regs[4] & MemoryMode::CHAIN_4.bits() != 0 => Addressing::Chain4,
+            None if odd_even => Addressing::OddEven,
+            None => Addressing::Planar,
         }
     }
 
@@ -165,9 +166,11 @@ impl Vga {
     }
 
     fn direct_write(&self, at: u32, size: u8) -> Option<u32> {
-        // DISPI modes bypass the graphics controller, as on the hardware that this register set models.
-        let bypass = self.dispi.enabled() && self.seq.memory_mode().contains(MemoryMode::CHAIN_4);
-        if !bypass && !self.gc.plain_writes() {
+        // Packed DISPI pixels bypass the map mask and the graphics controller.
+        if self.dispi.planar() == Some(false) {
+            return self.direct(at, size, Addressing::Chain4);
+        }
+        if !self.gc.plain_writes() {
             return None;
         }
         match self.write_addressing() {

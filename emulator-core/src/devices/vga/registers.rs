@@ -120,10 +120,7 @@ impl Sequencer {
     /// Reads the selected register.
     #[must_use]
     pub fn read(&self) -> u8 {
-        self.regs
-            .get(usize::from(self.index))
-            .copied()
-            .unwrap_or(0xff)
+        self.regs.get(usize::from(self.index)).copied().unwrap_or(0)
     }
 
     /// Writes the selected register.
@@ -333,10 +330,7 @@ impl Graphics {
     /// Reads the selected register.
     #[must_use]
     pub fn read(&self) -> u8 {
-        self.regs
-            .get(usize::from(self.index))
-            .copied()
-            .unwrap_or(0xff)
+        self.regs.get(usize::from(self.index)).copied().unwrap_or(0)
     }
 
     /// Writes the selected register.

@@ -130,8 +130,8 @@ impl TextLook {
             cache.cells.resize(cols * bands.len(), KEY_NONE);
         }
         let frame = now / (SECOND / FRAME_HZ);
-        let cursor_on = self.cursor_shape.is_some() && frame / CURSOR_HALF % 2 == 0;
-        let characters_on = !self.blink || frame / CHARACTER_HALF % 2 == 0;
+        let cursor_on = self.cursor_shape.is_some() && (frame / CURSOR_HALF).is_multiple_of(2);
+        let characters_on = !self.blink || (frame / CHARACTER_HALF).is_multiple_of(2);
         for (band, shadow) in bands.iter().zip(cache.cells.chunks_exact_mut(cols)) {
             let visible = self.cols + u32::from(band.panning != 0);
             for (col, old) in (0..visible).zip(shadow) {
