@@ -1,0 +1,8 @@
+//! Tests of protection, by the sections of the manual (SDM vol. 2 and 3).
+
+mod interrupts;
+mod returns;
+mod segments;
+mod tasks;
+mod transfers;
+mod vm86;
