@@ -93,6 +93,23 @@ fn invlpg_drops_the_page() {
 }
 
 #[test]
+fn invlpg_drops_a_large_page_whole() {
+    // SDM vol. 3, 4.10.4.1.
+    let mut lab = Lab::protected();
+    lab.enable_paging();
+    lab.cpu.cr4 |= cr4::PSE;
+    lab.write32(PAGE_DIRECTORY + 4, 0x83);
+    lab.write32(0x6_0000, 1);
+    lab.write32(0x6_4000, 1);
+    assert_eq!(lab.ok(|c, b| c.read32(b, 3, 0x46_0000)), 1);
+    assert_eq!(lab.ok(|c, b| c.read32(b, 3, 0x46_4000)), 1);
+    lab.write32(PAGE_DIRECTORY + 4, 0);
+    lab.ok(|c, b| c.invlpg(b, 3, 0x40_0000));
+    lab.faults(Fault::pf(0), |c, b| c.read32(b, 3, 0x46_0000));
+    lab.faults(Fault::pf(0), |c, b| c.read32(b, 3, 0x46_4000));
+}
+
+#[test]
 fn debug_register_access() {
     // SDM vol. 3, 18.2.
     let mut lab = Lab::protected();

@@ -1,5 +1,6 @@
 //! Tests of protection, by the sections of the manual (SDM vol. 2 and 3).
 
+mod hostile;
 mod interrupts;
 mod returns;
 mod segments;

@@ -53,7 +53,7 @@ fn data_segment_checks_in_order() {
     lab.ok(|c, b| c.load_segment(b, Seg::Fs, CONFORMING));
     lab.ok(|c, b| c.load_segment(b, Seg::Gs, 3));
     lab.faults(Fault::gp(0), |c, b| c.read8(b, Seg::Gs as u8, 0));
-    lab.faults(Fault::gp(0), |c, b| c.write8(b, 7 & Seg::Fs as u8, 0, 0));
+    lab.faults(Fault::gp(0), |c, b| c.write8(b, Seg::Fs as u8, 0, 0));
 }
 
 #[test]

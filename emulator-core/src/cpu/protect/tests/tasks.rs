@@ -140,7 +140,6 @@ fn a_missing_page_of_either_tss_faults_in_the_old_task() {
 #[track_caller]
 fn spoiled(offset: u32, selector: u16, expected: Fault) {
     let mut lab = lab();
-    lab.write32(TSS2 + 0x1000, 0);
     lab.write16(TSS2 + offset, selector);
     let result: Exec = lab.cpu.far_jump(&mut lab.bus, TASK2, 0, true);
     assert_eq!(result, Err(expected));
