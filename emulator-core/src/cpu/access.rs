@@ -300,6 +300,7 @@ impl Cpu {
                 pde as u32,
                 ACCESSED | if want.write { DIRTY } else { 0 },
             );
+            self.tlb.mark_large(lin);
             return Ok((pde & 0xffc0_0000) | (pde >> 13 & 15) << 32 | u64::from(lin & 0x3f_ffff));
         }
         let pte_at = (pde & 0xffff_f000) + u64::from(lin >> 12 & 0x3ff) * 4;
@@ -344,6 +345,7 @@ impl Cpu {
                 pde,
                 ACCESSED | if want.write { DIRTY } else { 0 },
             );
+            self.tlb.mark_large(lin);
             return Ok((pde & 0xf_ffe0_0000) | u64::from(lin & 0x1f_ffff));
         }
         let pte_at = (pde & 0xf_ffff_f000) + u64::from(lin >> 12 & 0x1ff) * 8;

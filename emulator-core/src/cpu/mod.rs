@@ -20,8 +20,12 @@ pub mod simd;
 pub mod state;
 mod string;
 pub mod system;
+#[cfg(test)]
+#[allow(missing_docs, reason = "test support")]
+pub mod testing;
 pub mod tlb;
 
 pub use fault::{Exec, Fault};
+pub use protect::{Delivered, Source};
 pub use segment::{Seg, Segment};
 pub use state::Cpu;

@@ -111,6 +111,14 @@ impl Cpu {
     /// Enters the handler of `vector`. On success `next_rip` is its first instruction, and `rip` too unless
     /// an instruction (INT n, INT3, INTO, INT1) asked for it.
     pub fn interrupt<B: CpuBus>(&mut self, bus: &mut B, vector: u8, source: Source) -> Exec {
+        // Delivery cannot be put off to the single-instruction path: it is on it.
+        let single = std::mem::replace(&mut self.single, true);
+        let result = self.enter_handler(bus, vector, source);
+        self.single = single;
+        result
+    }
+
+    fn enter_handler<B: CpuBus>(&mut self, bus: &mut B, vector: u8, source: Source) -> Exec {
         let back = if source.after_instruction() {
             self.next_rip
         } else {

@@ -15,5 +15,8 @@ mod task;
 mod transfer;
 mod vm86;
 
+#[cfg(test)]
+mod tests;
+
 pub use gate::{Delivered, Source};
 pub(in crate::cpu) use vm86::IO_MAP_BASE;

@@ -8,6 +8,9 @@ mod io;
 mod msr;
 mod tables;
 
+#[cfg(test)]
+mod tests;
+
 use crate::cpu::fault::{Exec, Fault};
 use crate::cpu::state::Cpu;
 
