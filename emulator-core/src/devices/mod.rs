@@ -2,9 +2,12 @@
 
 pub mod apic_bus;
 pub mod block;
+pub mod debug_port;
+pub mod dma;
 pub mod floppy;
 pub mod fw_cfg;
 pub mod host_bridge;
+pub mod i8042;
 pub mod ide;
 pub mod io_apic;
 pub mod isa_bridge;
@@ -14,14 +17,7 @@ pub mod pci_config;
 pub mod pic;
 pub mod pit;
 pub mod pm;
-pub mod rtc;
-pub mod vga;
-pub mod debug_port;
-pub mod dma;
-pub mod i8042;
-pub mod pci_config;
-pub mod pic;
-pub mod pit;
 pub mod port92;
 pub mod rtc;
 pub mod uart;
+pub mod vga;

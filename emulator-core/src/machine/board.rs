@@ -6,7 +6,7 @@
 use super::clock::Clock;
 use crate::bus::{CpuBus, Device, IoCtx, IrqLines, MmioIo, PortIo, Signals};
 use crate::devices::apic_bus::{self, ApicMessage, CpuRequest};
-use crate::devices::debug_port::{DebugExit, DebugPort};
+use crate::devices::debug_port::{DebugExit, FirmwareLog};
 use crate::devices::dma::Dma;
 use crate::devices::floppy::Floppy;
 use crate::devices::fw_cfg::FwCfg;
@@ -88,8 +88,8 @@ pub struct Board {
     pub(super) ide: Ide,
     pub(super) vga: Vga,
     pub(super) fw_cfg: FwCfg,
-    debug_port: DebugPort,
-    debug_exit: Option<DebugExit>,
+    firmware_log: FirmwareLog,
+    debug_exit: Option<(u16, DebugExit)>,
     config_address: ConfigAddress,
     host_bridge: HostBridge,
     isa_bridge: IsaBridge,
@@ -170,8 +170,8 @@ impl Board {
             ide: Ide::new(),
             vga: Vga::new(),
             fw_cfg,
-            debug_port: DebugPort::new(),
-            debug_exit: debug_exit.map(DebugExit::new),
+            firmware_log: FirmwareLog,
+            debug_exit: debug_exit.map(|port| (port, DebugExit::new(port))),
             config_address: ConfigAddress::default(),
             host_bridge: HostBridge::new(ram),
             isa_bridge: IsaBridge::new(),
@@ -258,8 +258,8 @@ impl Board {
         for (i, uart) in self.uarts.iter().enumerate() {
             put(uart.base(), 8, Slot::Uart(i as u8));
         }
-        if let Some(exit) = &self.debug_exit {
-            put(exit.port(), 4, Slot::DebugExit);
+        if let Some((port, _)) = &self.debug_exit {
+            put(*port, 4, Slot::DebugExit);
         }
         if let Some(bar) = self.ide.pci().mapped(4).filter(|b| b.io) {
             put(bar.base as u16, bar.size as u16, Slot::Ide);
@@ -267,12 +267,24 @@ impl Board {
         for window in [self.pm.pm_window(), self.pm.smbus_window()].into_iter().flatten() {
             put(window.base, window.len, Slot::Pm);
         }
-        let vga = self.vga.config();
+        let vga = &self.vga.pci;
         match vga.mapped(0) {
             Some(bar) => self.mem.map_frame_buffer(bar.base.into(), bar.size),
             None => self.mem.map_frame_buffer(0, 0),
         }
         self.vga_mmio = vga.mapped(2).map(|bar| (bar.base.into(), bar.size.into()));
+    }
+
+    /// vCPUs that the board has local APICs for.
+    #[must_use]
+    pub fn cpu_count(&self) -> usize {
+        self.lapics.len()
+    }
+
+    /// Whether a drive waits for a streamed image.
+    #[must_use]
+    pub fn blocked(&self) -> bool {
+        self.ide.blocked() || self.floppy.blocked()
     }
 
     /// Virtual time at an instruction count.
@@ -458,7 +470,7 @@ impl CpuBus for Board {
             Slot::Ide => read_port!(self.ide, port, size, cx),
             Slot::Vga => read_port!(self.vga, port, size, cx),
             Slot::FwCfg => read_port!(self.fw_cfg, port, size, cx),
-            Slot::FirmwareLog => read_port!(self.debug_port, port, size, cx),
+            Slot::FirmwareLog => read_port!(self.firmware_log, port, size, cx),
             Slot::DebugExit => 0,
             Slot::PciAddress if size == 4 => return self.config_address.read(),
             Slot::PciAddress => return Self::open_bus(size),
@@ -487,9 +499,9 @@ impl CpuBus for Board {
             Slot::Ide => write_port!(self.ide, port, size, value, cx),
             Slot::Vga => write_port!(self.vga, port, size, value, cx),
             Slot::FwCfg => write_port!(self.fw_cfg, port, size, value, cx),
-            Slot::FirmwareLog => write_port!(self.debug_port, port, size, value, cx),
+            Slot::FirmwareLog => write_port!(self.firmware_log, port, size, value, cx),
             Slot::DebugExit => {
-                if let Some(exit) = &mut self.debug_exit {
+                if let Some((_, exit)) = &mut self.debug_exit {
                     write_port!(exit, port, size, value, cx);
                 }
             }
@@ -506,13 +518,13 @@ impl CpuBus for Board {
     fn mmio_read(&mut self, cpu: usize, icount: u64, addr: u64, size: u8) -> u64 {
         let now = self.now(icount);
         let value = if VGA_WINDOW.contains(&addr) {
-            return self.vga.window_read(addr - VGA_WINDOW.start, size, cx!(self, now));
+            return self.vga.mmio_read(addr - VGA_WINDOW.start, size, cx!(self, now));
         } else if let Some(offset) = self.lapic_window(cpu, addr) {
             self.lapics[cpu].mmio_read(offset, size, cx!(self, now))
         } else if (io_apic::DEFAULT_BASE..io_apic::DEFAULT_BASE + io_apic::WINDOW_LEN).contains(&addr) {
             self.io_apic.mmio_read(addr - io_apic::DEFAULT_BASE, size, cx!(self, now))
         } else if let Some(offset) = self.vga_register_window(addr) {
-            self.vga.mmio_read(offset, size, cx!(self, now))
+            self.vga.window_read(offset, size, cx!(self, now))
         } else {
             return u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)));
         };
@@ -523,14 +535,14 @@ impl CpuBus for Board {
     fn mmio_write(&mut self, cpu: usize, icount: u64, addr: u64, size: u8, value: u64) {
         let now = self.now(icount);
         if VGA_WINDOW.contains(&addr) {
-            self.vga.window_write(addr - VGA_WINDOW.start, size, value, cx!(self, now));
+            self.vga.mmio_write(addr - VGA_WINDOW.start, size, value, cx!(self, now));
             return;
         } else if let Some(offset) = self.lapic_window(cpu, addr) {
             self.lapics[cpu].mmio_write(offset, size, value, cx!(self, now));
         } else if (io_apic::DEFAULT_BASE..io_apic::DEFAULT_BASE + io_apic::WINDOW_LEN).contains(&addr) {
             self.io_apic.mmio_write(addr - io_apic::DEFAULT_BASE, size, value, cx!(self, now));
         } else if let Some(offset) = self.vga_register_window(addr) {
-            self.vga.mmio_write(offset, size, value, cx!(self, now));
+            self.vga.window_write(offset, size, value, cx!(self, now));
         } else {
             return;
         }

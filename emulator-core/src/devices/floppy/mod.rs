@@ -5,7 +5,7 @@
 //! ([`BlockStatus::Pending`]) is asked again later. A read or write seeks to the cylinder in its parameters.
 
 mod command;
-mod format;
+pub mod format;
 mod regs;
 #[cfg(test)]
 mod tests;

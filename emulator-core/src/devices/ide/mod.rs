@@ -22,6 +22,7 @@ mod tests_atapi;
 pub use drive::{Activity, Kind};
 
 use super::block::{BlockBackend, Media};
+use super::pci::PciFunction;
 use super::pci_config::{Bar, PciConfig};
 use crate::bus::{Device, IoCtx, PortIo};
 use crate::time::EventId;
@@ -67,6 +68,18 @@ pub enum AttachError {
 pub struct Ide {
     pci: PciConfig,
     channels: [Channel; 2],
+}
+
+impl PciFunction for Ide {
+    fn config(&self) -> &PciConfig {
+        &self.pci
+    }
+    fn config_mut(&mut self) -> &mut PciConfig {
+        &mut self.pci
+    }
+    fn config_written(&mut self, _offset: u8, _cx: &mut IoCtx) {
+        self.update_mastering();
+    }
 }
 
 impl Default for Ide {

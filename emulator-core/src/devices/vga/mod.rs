@@ -19,6 +19,7 @@ pub use render::Picture;
 pub use text::{TextCursor, TextScreen};
 
 use crate::bus::{Device, IoCtx, PortIo};
+use crate::devices::pci::PciFunction;
 use crate::devices::pci_config::{Bar, PciConfig};
 use crate::mem::VRAM_SIZE;
 use crate::time::VirtTime;
@@ -70,6 +71,15 @@ pub struct Vga {
     retrace_cleared: VirtTime,
     #[serde(skip)]
     cache: RenderCache,
+}
+
+impl PciFunction for Vga {
+    fn config(&self) -> &PciConfig {
+        &self.pci
+    }
+    fn config_mut(&mut self) -> &mut PciConfig {
+        &mut self.pci
+    }
 }
 
 impl Default for Vga {
