@@ -67,7 +67,7 @@ fn random_tables_and_operations_never_panic_or_hang() {
                 lab.set_descriptor(i * 8, raw);
             }
             let raw = r.descriptor();
-            lab.set_descriptor(i * 8 | 4, raw);
+            lab.set_descriptor((i * 8) | 4, raw);
         }
         for vector in 0..=255 {
             let raw = r.descriptor();
