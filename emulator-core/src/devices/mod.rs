@@ -3,6 +3,7 @@
 pub mod block;
 pub mod debug_port;
 pub mod dma;
+pub mod hpet;
 pub mod i8042;
 pub mod pci_config;
 pub mod pic;
