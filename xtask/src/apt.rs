@@ -50,6 +50,11 @@ pub fn enable_i386() -> Result<()> {
 }
 
 /// Refreshes the package lists. One failing list is no reason to stop: what is really missing fails by name later.
+/// Refreshes the package lists.
+pub fn refresh() -> Result<()> {
+    update("sudo apt-get update")
+}
+
 fn update(by_hand: &str) -> Result<()> {
     if let Err(error) = run::quietly(&mut as_root(&["apt-get", "update", "-qq"], by_hand)?) {
         run::warn(format!("{error:#}"));
@@ -103,8 +108,10 @@ pub fn unpack(package: &str, cache: &Path) -> Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work)?;
     run::step(format!("fetching {package} {version}"));
-    // As root apt warns that its own user cannot write here; it then simply does not switch users.
-    run::quietly(Command::new("apt-get").args(["download", "-qq", package]).current_dir(&work))?;
+    let mut apt = Command::new("apt-get");
+    // Root's apt would otherwise warn that the user it switches to cannot write here.
+    apt.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(&work);
+    run::run(&mut apt)?;
     let deb = std::fs::read_dir(&work)?.filter_map(|e| e.ok()).map(|e| e.path());
     let deb = deb.into_iter().find(|p| p.extension().is_some_and(|e| e == "deb"));
     let deb = deb.with_context(|| format!("apt fetched no file for {package}"))?;
