@@ -50,11 +50,6 @@ pub fn enable_i386() -> Result<()> {
 }
 
 /// Refreshes the package lists. One failing list is no reason to stop: what is really missing fails by name later.
-/// Refreshes the package lists.
-pub fn refresh() -> Result<()> {
-    update("sudo apt-get update")
-}
-
 fn update(by_hand: &str) -> Result<()> {
     if let Err(error) = run::quietly(&mut as_root(&["apt-get", "update", "-qq"], by_hand)?) {
         run::warn(format!("{error:#}"));
@@ -93,6 +88,15 @@ pub fn candidate(package: &str) -> Option<String> {
     let text = run::output(Command::new("apt-cache").args(["policy", package])).ok()?;
     let version = text.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
+}
+
+/// Whether apt can fetch all of these. A fresh machine's lists may be empty or old: they are refreshed before saying no.
+pub fn knows(packages: &[&str]) -> Result<bool> {
+    let all = || packages.iter().all(|package| candidate(package).is_some());
+    if !all() {
+        update("sudo apt-get update")?;
+    }
+    Ok(all())
 }
 
 /// Fetches a package and unpacks it into `cache/NAME_VERSION`, unless it is there. Nothing gets installed.

@@ -134,8 +134,7 @@ fn make_ready(need: Need, dev: bool) -> Result<()> {
 fn make_guests() -> Result<()> {
     let report = guests::make(&[], false)?;
     if !report.failed.is_empty() {
-        let names: Vec<&str> = report.failed.iter().map(|(name, _)| name.as_str()).collect();
-        run::warn(format!("going on with {} guests, without {}", report.made, names.join(", ")));
+        run::warn(format!("going on with {} guests, without {}", report.made, report.failed.join(", ")));
     }
     Ok(())
 }

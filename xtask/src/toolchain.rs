@@ -25,20 +25,15 @@ impl Toolchain {
         if let Some(found) = Toolchain::find()? {
             return Ok(found);
         }
-        run::step("fetching the wasm compiler (rustup's rust-src, else Debian's rustc-web)");
-        // Where rustup can't download, Debian's packages take its place: not an error yet.
-        let _ = run::quietly(run::here("rustup").args(["component", "add", "rust-src"]));
-        if let Some(found) = Toolchain::find()? {
-            return Ok(found);
-        }
-        if apt::available() && DEBIAN_PACKAGES.iter().all(|p| apt::candidate(p).is_some()) {
+        run::step("installing a compiler for wasm");
+        if apt::available() && apt::knows(&DEBIAN_PACKAGES)? {
             apt::install(&apt::missing(&DEBIAN_PACKAGES))?;
         }
         match Toolchain::find()? {
             Some(found) => Ok(found),
             None => bail!(
-                "no compiler with the sources of its standard library. Run `rustup component add rust-src`; on Debian, \
-                 `sudo apt-get install {}` does as well.",
+                "no compiler with the sources of its standard library. Run `rustup component add rust-src`, or on Debian \
+                 `sudo apt-get install {}`, and start again.",
                 DEBIAN_PACKAGES.join(" ")
             ),
         }

@@ -17,8 +17,8 @@ use std::process::Command;
 pub struct Report {
     /// Those that are there.
     pub made: usize,
-    /// Those that are missing, with the reason.
-    pub failed: Vec<(String, String)>,
+    /// The names of those that could not be made.
+    pub failed: Vec<String>,
 }
 
 /// Makes all guests, or those of `only`; a guest that cannot be had is reported and left out.
@@ -37,15 +37,16 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
     let fetched = |guest: &&Guest| wanted(guest) && guest.recipe.needs_packages() && (refresh || !is_made(guest, &folder));
     let fetching = catalogue.iter().any(|guest| fetched(&guest));
     let packages = if fetching { prepare_packages() } else { Ok(()) };
+    if let Err(reason) = &packages {
+        run::warn(format!("guests from packages are left out: {reason:#}"));
+    }
     let mut failed = Vec::new();
     for guest in catalogue.iter().filter(|guest| wanted(guest)) {
-        let result = match (&packages, fetched(&guest)) {
-            (Err(reason), true) => Err(anyhow::anyhow!("{reason:#}")),
-            _ => make_one(guest, &folder, refresh),
-        };
-        if let Err(error) = result {
+        if packages.is_err() && fetched(&guest) {
+            failed.push(guest.name.clone());
+        } else if let Err(error) = make_one(guest, &folder, refresh) {
             run::warn(format!("no guest {}: {error:#}", guest.name));
-            failed.push((guest.name.clone(), format!("{error:#}")));
+            failed.push(guest.name.clone());
         }
     }
     let made: Vec<&Guest> = catalogue.iter().filter(|guest| is_made(guest, &folder)).collect();
@@ -64,10 +65,8 @@ fn prepare_packages() -> Result<()> {
         bail!("fetching it needs apt (Debian or Ubuntu)");
     }
     apt::enable_i386()?;
-    if apt::candidate("busybox-static:i386").is_none() {
-        apt::refresh()?;
-    }
-    Ok(())
+    // A first run may find the lists without i386; what stays unknown is reported guest by guest.
+    apt::knows(&["busybox-static:i386"]).map(drop)
 }
 
 fn is_made(guest: &Guest, folder: &Path) -> bool {
