@@ -34,7 +34,8 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
         }
     }
     let wanted = |guest: &Guest| only.is_empty() || only.contains(&guest.name);
-    let fetched = |guest: &&Guest| wanted(guest) && guest.recipe.needs_packages() && (refresh || !is_made(guest, &folder));
+    let fetched =
+        |guest: &&Guest| wanted(guest) && guest.recipe.needs_packages() && (refresh || !is_made(guest, &folder));
     let fetching = catalogue.iter().any(|guest| fetched(&guest));
     let packages = if fetching { prepare_packages() } else { Ok(()) };
     if let Err(reason) = &packages {
