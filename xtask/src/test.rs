@@ -8,8 +8,8 @@ use std::process::{Command, ExitCode};
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these parts (may be given several times)
-    #[arg(long, value_enum)]
+    /// Only these parts, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
     /// Take build/ as it is
     #[arg(long)]
