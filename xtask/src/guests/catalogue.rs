@@ -28,6 +28,8 @@ pub struct Guest {
     pub boot_order: &'static str,
     /// RAM in MiB that it runs well with.
     pub memory_mib: u32,
+    /// What the text screen shows once it is up; empty for a guest in graphics mode.
+    pub ready: &'static str,
     /// How it is made.
     pub recipe: Recipe,
 }
@@ -106,6 +108,7 @@ fn own() -> Result<Vec<Guest>> {
             cmdline: String::new(),
             boot_order: "a",
             memory_mib: 16,
+            ready: "",
             recipe: Recipe::Assembly { source },
             name,
         });
@@ -147,7 +150,7 @@ fn fetched() -> Vec<Guest> {
         disk(
             "grub-floppy",
             "GRUB rescue floppy",
-            "GRUB's command line from a floppy disk: try `ls`.",
+            "GRUB from a floppy disk: press C for its command line and try `ls`.",
             "floppy",
             "grub-floppy.img",
             64,
@@ -159,7 +162,7 @@ fn fetched() -> Vec<Guest> {
         disk(
             "grub-cd",
             "GRUB rescue CD",
-            "GRUB's command line from a CD: try `ls`.",
+            "GRUB from a CD: press C for its command line and try `ls`.",
             "cdrom",
             "grub-cd.iso",
             64,
@@ -217,6 +220,19 @@ fn fetched() -> Vec<Guest> {
     ]
 }
 
+/// Words on the screen of a fetched guest that has come up.
+fn ready(name: &str) -> &'static str {
+    match name {
+        "debian" | "debian-pae" => "READY",
+        "memtest" => "Memtest86+",
+        "grub-floppy" | "grub-cd" => "GNU GRUB",
+        "isolinux" => "a CD with a boot menu",
+        "ipxe" => "iPXE initialising devices",
+        "d-i-text" => "Select a language",
+        _ => "",
+    }
+}
+
 fn linux(name: &str, title: &str, description: &str, cmdline: &str, memory_mib: u32, recipe: Recipe) -> Guest {
     Guest {
         name: name.to_owned(),
@@ -227,6 +243,7 @@ fn linux(name: &str, title: &str, description: &str, cmdline: &str, memory_mib: 
         cmdline: cmdline.to_owned(),
         boot_order: "",
         memory_mib,
+        ready: ready(name),
         recipe,
     }
 }
@@ -250,6 +267,7 @@ fn disk(
         cmdline: String::new(),
         boot_order,
         memory_mib,
+        ready: ready(name),
         recipe,
     }
 }

@@ -147,6 +147,9 @@ fn describe(guest: &Guest, folder: &Path) -> Value {
     if !guest.cmdline.is_empty() {
         value["cmdline"] = json!(guest.cmdline);
     }
+    if !guest.ready.is_empty() {
+        value["ready"] = json!(guest.ready);
+    }
     if !guest.boot_order.is_empty() {
         value["bootOrder"] = json!(guest.boot_order);
     }
