@@ -74,7 +74,6 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 pub fn all() -> Result<Vec<Guest>> {
     let mut guests = own()?;
     guests.extend(fetched());
-    // The list in the page begins with the default.
     Ok(guests)
 }
 

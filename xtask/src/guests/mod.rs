@@ -50,7 +50,9 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
             failed.push(guest.name.clone());
         }
     }
-    let made: Vec<&Guest> = catalogue.iter().filter(|guest| is_made(guest, &folder)).collect();
+    let mut made: Vec<&Guest> = catalogue.iter().filter(|guest| is_made(guest, &folder)).collect();
+    // The page lists them in this order: the default first, our own last.
+    made.sort_by_key(|guest| (guest.name != catalogue::DEFAULT, !guest.recipe.needs_packages()));
     let list: Vec<Value> = made.iter().map(|guest| describe(guest, &folder)).collect();
     let text = serde_json::to_string_pretty(&json!({ "guests": list }))? + "\n";
     let manifest = folder.join("guests.json");
