@@ -62,7 +62,7 @@ export type VmState = "stopped" | "running" | "paused" | "halted" | "shutdown" |
 export interface VmEventMap {
   serial: Event & { port: number; data: Uint8Array };
   state: Event & { state: VmState };
-  screen: Event & { width: number; height: number; text: boolean; resized: boolean };
+  screen: Event & { width: number; height: number; text: boolean; aspect: number; resized: boolean };
   error: Event & { error: Tab86Error; code: string; message: string };
   network: Event;
   exit: Event & { reason: "power-off" | "debug-exit" | "shutdown" | "crashed"; code?: number };
@@ -115,6 +115,16 @@ export interface Stats {
   diskReads: number;
   diskWrites: number;
 }
+
+/**
+ * Connects an element's keyboard, and its mouse while the pointer is locked to it, to a machine.
+ * `keepKey` tells the keys that stay the page's. Returns how to disconnect.
+ */
+export function connectInput(
+  element: HTMLElement,
+  current: () => Vm | null,
+  options?: { keepKey?: (event: KeyboardEvent) => boolean },
+): () => void;
 
 /** An error with a `code` for programs and a message for people. */
 export class Tab86Error extends Error {

@@ -2,6 +2,7 @@
 import { Pool } from "./lib/pool.js";
 import { defineElement } from "./lib/element.js";
 
+export { connectInput } from "./lib/input.js";
 export { Tab86Error } from "./lib/errors.js";
 
 /** @param {import("./tab86.js").PoolOptions} [options] */

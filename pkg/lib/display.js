@@ -1,13 +1,5 @@
 // Draws a VM's screen on a canvas: once per animation frame, only when it changed, only what changed.
 
-/** Up to this width a mode is one of VGA's, whose pixels fill a 4:3 tube; larger (VBE) modes have square pixels. */
-const WIDEST_VGA = 720;
-
-/** @param {number} width @param {number} height @param {boolean} text */
-export function aspectOf(width, height, text) {
-  return text || width <= WIDEST_VGA ? 4 / 3 : width / height;
-}
-
 /** A VM's screen on one canvas at a time. */
 export class Display {
   #link;
@@ -20,7 +12,7 @@ export class Display {
 
   /**
    * @param {import("./link.js").VmLink} link
-   * @param {(screen: { width: number, height: number, text: boolean, resized: boolean }) => void} changed
+   * @param {(screen: { width: number, height: number, text: boolean, aspect: number, resized: boolean }) => void} changed
    */
   constructor(link, changed) {
     this.#link = link;
@@ -45,11 +37,11 @@ export class Display {
     const frame = this.#link.takeFrame(this.#whole);
     if (!frame) return;
     this.#whole = false;
-    const mode = `${frame.width}x${frame.height}${frame.text ? "t" : ""}`;
+    const mode = `${frame.width}x${frame.height}${frame.text ? "t" : ""}@${frame.aspect}`;
     const resized = mode !== this.#mode;
     this.#mode = mode;
     this.#draw(frame, resized);
-    this.#changed({ width: frame.width, height: frame.height, text: frame.text, resized });
+    this.#changed({ width: frame.width, height: frame.height, text: frame.text, aspect: frame.aspect, resized });
   }
 
   /** @param {import("./protocol.js").Frame} frame @param {boolean} resized */
@@ -60,7 +52,7 @@ export class Display {
       canvas.width = frame.width;
       canvas.height = frame.height;
     }
-    if (resized) canvas.style.aspectRatio = String(aspectOf(frame.width, frame.height, frame.text));
+    if (resized) canvas.style.aspectRatio = String(frame.aspect);
     if (frame.w > 0 && frame.h > 0) context.putImageData(new ImageData(frame.pixels, frame.w, frame.h), frame.x, frame.y);
   }
 

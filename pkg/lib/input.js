@@ -6,7 +6,7 @@ const NOTCH = [100, 3, 1];
 /**
  * Connects an element's keyboard and (while the pointer is locked to it) mouse to a machine.
  * @param {HTMLElement} element must be focusable
- * @param {() => import("./vm.js").Vm | null} current the machine, if there is one
+ * @param {() => import("../tab86.js").Vm | null} current the machine, if there is one
  * @param {{ keepKey?: (event: KeyboardEvent) => boolean }} [options] `keepKey`: keys that stay the page's
  * @returns {() => void} disconnects
  */

@@ -36,6 +36,7 @@ export const WORD = Object.freeze({
   TEXT_LEN: 25,
   KIPS: 26,
   IDLE: 27,
+  ASPECT: 28,
 });
 
 /** 64-bit counters. */

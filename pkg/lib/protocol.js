@@ -21,6 +21,7 @@
  * @property {number} width @property {number} height of the whole screen
  * @property {number} x @property {number} y @property {number} w @property {number} h the changed rectangle
  * @property {boolean} text a text mode
+ * @property {number} aspect width to height of the whole picture as a monitor shows it
  * @property {Uint8ClampedArray<ArrayBuffer>} pixels RGBA of the rectangle
  *
  * @typedef {"stopped" | "running" | "paused" | "halted" | "shutdown" | "off" | "crashed" | "closed"} State

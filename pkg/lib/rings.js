@@ -143,9 +143,10 @@ export class VmMemory {
       pixels.set(this.bytes.subarray(from, from + w * 4), row * w * 4);
     }
     const text = this.get(WORD.TEXT_MODE) === 1;
+    const aspect = this.get(WORD.ASPECT);
     if (this.get(WORD.FRAME_SEQ) !== seq) return null;
     this.set(WORD.DRAWN_SEQ, seq);
-    return { seq, width, height, x, y, w, h, text, pixels };
+    return { seq, width, height, x, y, w, h, text, aspect: (aspect >>> 16) / (aspect & 0xffff), pixels };
   }
 
   /** The text on the screen, or null when the VM was writing it. */

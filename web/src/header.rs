@@ -73,6 +73,8 @@ pub mod word {
     pub const KIPS: usize = 26;
     /// Idle share of the last window in 1/1000 (VM).
     pub const IDLE: usize = 27;
+    /// Width to height of the whole picture on a monitor: width in the upper half, height in the lower (VM).
+    pub const ASPECT: usize = 28;
 }
 
 /// Numbers of the 64-bit counters.

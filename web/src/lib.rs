@@ -135,6 +135,7 @@ impl WasmVm {
         for (number, value) in [
             (word::FRAME_PTR, picture.pixels.as_ptr() as usize as u32),
             (word::FRAME_STRIDE, picture.width),
+            (word::ASPECT, 4 << 16 | 3),
             (word::FRAME_WIDTH, picture.width),
             (word::FRAME_HEIGHT, picture.height),
             (word::DIRTY_X, dirty.x),
