@@ -27,7 +27,7 @@ export type Source = string | URL | ArrayBuffer | Uint8Array | Blob;
 export type Drive = Source | { image: Source; mode?: "overlay" | "persistent" | "readonly"; name?: string };
 
 export interface VmOptions {
-  /** Bytes, 1 MiB to 3 GiB; 128 MiB unless told. */
+  /** Bytes, 2 MiB to 3 GiB; 128 MiB unless told. */
   memory?: number;
   /** CPU model. */
   cpu?: string;

@@ -215,6 +215,10 @@ pub trait CpuBus {
     fn interrupt_pending(&self, cpu: usize) -> bool;
     /// Interrupt acknowledge: the vector to take.
     fn acknowledge_interrupt(&mut self, cpu: usize, icount: u64) -> Option<u8>;
+    /// Whether a device wants the machine's attention (reset, power-off, …): the CPU then returns.
+    fn attention(&self) -> bool {
+        false
+    }
     /// The time-stamp counter.
     fn tsc(&mut self, icount: u64) -> u64;
     /// The IA32_APIC_BASE MSR of this vCPU.

@@ -5,5 +5,7 @@
 pub mod bus;
 pub mod cpu;
 pub mod devices;
+pub mod fpu;
+pub mod machine;
 pub mod mem;
 pub mod time;

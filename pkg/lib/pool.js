@@ -11,9 +11,6 @@ import { Vm } from "./vm.js";
  */
 
 const DEFAULT_MEMORY = 128 << 20;
-const MIN_MEMORY = 1 << 20;
-/** What 4 GiB of wasm leave beside video memory, code and images. */
-const MAX_MEMORY = 3 * 2 ** 30;
 
 /** Firmware beside the package, where the site has it. */
 const FIRMWARE = { bios: "../firmware/bios.bin", vgaBios: "../firmware/vgabios-stdvga.bin" };
@@ -45,7 +42,7 @@ export class Pool {
   /** @param {import("../tab86.js").PoolOptions} options */
   static async create({ baseUrl, workers }) {
     if (workers !== undefined && !(Number.isInteger(workers) && workers > 0)) {
-      throw new Tab86Error("bad-option", "`workers` must be a positive whole number.");
+      throw new Tab86Error("bad-options", "`workers` must be a positive whole number.");
     }
     const base = new URL(baseUrl ?? new URL("..", import.meta.url), document.baseURI);
     const shared = globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer === "function";
@@ -88,19 +85,11 @@ export class Pool {
   }
 }
 
-/** @param {number} memory */
-function checkMemory(memory) {
-  if (!Number.isFinite(memory) || memory < MIN_MEMORY || memory > MAX_MEMORY) {
-    const given = Number.isFinite(memory) ? `${(memory / (1 << 20)).toLocaleString("en", { maximumFractionDigits: 2 })} MiB` : "that";
-    throw new Tab86Error("memory-size", `A machine can have from 1 MiB to 3 GiB of memory, not ${given}.`);
-  }
-}
-
 /** From the caller's options to the worker's setup: everything is loaded or located. @param {VmOptions} options @param {URL} base */
 async function setUp(options, base) {
   const { memory = DEFAULT_MEMORY, clock = "realtime" } = options;
-  checkMemory(memory);
-  if (clock !== "realtime" && clock !== "deterministic") throw new Tab86Error("bad-option", `\`clock\` is "realtime" or "deterministic".`);
+  if (!(memory >= 0)) throw new Tab86Error("bad-memory-size", "`memory` is a number of bytes.");
+  if (clock !== "realtime" && clock !== "deterministic") throw new Tab86Error("bad-options", `\`clock\` is "realtime" or "deterministic".`);
   if (options.state) throw new Tab86Error("not-supported", "Starting from a saved state is not supported yet.");
   if (options.network) throw new Tab86Error("not-supported", "Networking is not supported yet.");
   /** @param {string} role @param {Source | null | undefined} source */
@@ -119,20 +108,11 @@ async function setUp(options, base) {
     image("second hard disk", options.hdb),
     image("CD", options.cdrom, true),
   ]);
-  checkFit(memory, { kernel, "initial RAM disk": initrd, "multiboot image": multiboot });
   const { cpu, cpus, cmdline, bootOrder, jit = true } = options;
-  const all = { memory, clock, jit, cpu, cpus, cmdline, bootOrder, bios, vgaBios, kernel, initrd, multiboot, fda, fdb, hda, hdb, cdrom };
+  // A deterministic machine starts at the same time each day.
+  const startTime = clock === "deterministic" ? 0 : Math.floor(Date.now() / 1000);
+  const all = { memory, clock, startTime, jit, cpu, cpus, cmdline, bootOrder, bios, vgaBios, kernel, initrd, multiboot, fda, fdb, hda, hdb, cdrom };
   return /** @type {MachineSetup} */ (Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)));
-}
-
-/** @param {number} memory @param {Record<string, Uint8Array | undefined>} files */
-function checkFit(memory, files) {
-  for (const [role, file] of Object.entries(files)) {
-    if (file && file.length >= memory) {
-      const mib = (/** @type {number} */ bytes) => `${Math.ceil(bytes / (1 << 20))} MiB`;
-      throw new Tab86Error("does-not-fit", `The ${role} (${mib(file.length)}) does not fit the machine's memory (${mib(memory)}): give it more.`);
-    }
-  }
 }
 
 /** @param {string} role @param {Drive | null | undefined} drive @param {boolean} cdrom @param {boolean} whole */
@@ -141,6 +121,6 @@ async function openDrive(role, drive, cdrom, whole) {
   const named = typeof drive === "object" && "image" in drive ? drive : { image: drive };
   const mode = named.mode ?? "overlay";
   if (mode === "persistent") throw new Tab86Error("not-supported", `The ${role} cannot be kept between visits yet: use mode "overlay".`);
-  if (mode !== "overlay" && mode !== "readonly") throw new Tab86Error("bad-option", `The ${role}'s mode is "overlay", "persistent" or "readonly".`);
+  if (mode !== "overlay" && mode !== "readonly") throw new Tab86Error("bad-options", `The ${role}'s mode is "overlay", "persistent" or "readonly".`);
   return openImage(role, named.image, { whole, cdrom, readOnly: cdrom || mode === "readonly" });
 }

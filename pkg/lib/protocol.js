@@ -2,15 +2,16 @@
 // cross in shared memory where there is some (layout.js, rings.js); without it they are the messages marked "plain".
 
 /**
- * @typedef {{ data: Uint8Array, cdrom?: boolean, readOnly?: boolean }} DataImage an image in memory
- * @typedef {{ size: number, url?: string, blob?: Blob, cdrom?: boolean, readOnly?: boolean }} StreamedImage
+ * @typedef {{ data: Uint8Array, readOnly?: boolean }} DataImage an image in memory
+ * @typedef {{ size: number, url?: string, blob?: Blob, readOnly?: boolean }} StreamedImage
  *   an image that stays outside: `url` is read by HTTP Range, `blob` by slices
  * @typedef {DataImage | StreamedImage} ImageSetup
  *
  * @typedef {object} MachineSetup what WasmVm's constructor takes
  * @property {number} memory bytes
  * @property {string} [cpu] @property {number} [cpus] @property {string} [cmdline] @property {string} [bootOrder]
- * @property {"realtime" | "deterministic"} clock @property {boolean} jit
+ * @property {"realtime" | "deterministic"} clock @property {number} startTime seconds since 1970 UTC
+ * @property {boolean} jit
  * @property {Uint8Array} [bios] @property {Uint8Array} [vgaBios]
  * @property {Uint8Array} [kernel] @property {Uint8Array} [initrd] @property {Uint8Array} [multiboot]
  * @property {ImageSetup} [fda] @property {ImageSetup} [fdb]
@@ -78,4 +79,4 @@ export const FROM_WORKER = Object.freeze({
 });
 
 /** What WasmVm.run_slice returns; the same numbers as in web/src/lib.rs. */
-export const SLICE = Object.freeze({ BUDGET: 0, HALTED: 1, BLOCKED: 2, SHUTDOWN: 3, POWER_OFF: 4, DEBUG_EXIT: 5 });
+export const SLICE = Object.freeze({ BUDGET: 0, HALTED: 1, BLOCKED: 2, SHUTDOWN: 3, POWER_OFF: 4, DEBUG_EXIT: 5, DEAD: 6 });

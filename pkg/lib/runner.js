@@ -123,12 +123,10 @@ export class Runner {
     if (status === SLICE.BUDGET) {
       if (this.#state === "halted") this.#setState("running");
       await this.#yield();
-    } else if (status === SLICE.HALTED || status === SLICE.BLOCKED) {
-      const sleep = status === SLICE.HALTED ? this.#vm.sleep_ms() : MAX_SLEEP_MS;
-      if (this.#state === "running" || sleep !== Infinity) {
-        this.#setState(sleep === Infinity ? "halted" : "running");
-      }
-      await this.#sleep(sleep, bell);
+    } else if (status === SLICE.HALTED || status === SLICE.BLOCKED || status === SLICE.DEAD) {
+      // A pause that came during the slice stays.
+      if (this.#state !== "paused") this.#setState(status === SLICE.DEAD ? "halted" : "running");
+      await this.#sleep(status === SLICE.HALTED ? this.#vm.sleep_ms() : MAX_SLEEP_MS, bell);
     } else {
       this.#pausedAt = performance.now();
       this.#draw(true);

@@ -23,12 +23,12 @@ const named = (role, source) => `The ${role} (${describe(source)})`;
 
 /** @param {string} role @param {Source} source */
 function empty(role, source) {
-  return new Tab86Error("empty-file", `${named(role, source)} is empty: choose another file.`);
+  return new Tab86Error("empty-image", `${named(role, source)} is empty: choose another file.`);
 }
 
 /** @param {string} role @param {unknown} source */
 function wrongType(role, source) {
-  return new Tab86Error("bad-option", `The ${role} must be a URL, a Blob, an ArrayBuffer or a Uint8Array, not ${source === null ? "null" : typeof source}.`);
+  return new Tab86Error("bad-options", `The ${role} must be a URL, a Blob, an ArrayBuffer or a Uint8Array, not ${source === null ? "null" : typeof source}.`);
 }
 
 /** @param {Source} source @returns {Uint8Array<ArrayBuffer> | null} a copy: the caller keeps his */
@@ -44,7 +44,7 @@ async function request(role, url, init) {
   try {
     address = new URL(url, document.baseURI);
   } catch {
-    throw new Tab86Error("bad-option", `${named(role, url)} has no valid address.`);
+    throw new Tab86Error("bad-options", `${named(role, url)} has no valid address.`);
   }
   let response;
   try {
@@ -106,12 +106,8 @@ export async function openImage(role, source, { whole, cdrom, readOnly }) {
   const image = await locate(role, source, whole);
   const size = "data" in image ? image.data.length : image.size;
   if (size === 0) throw empty(role, source);
-  const sector = cdrom ? 2048 : 512;
-  if (size % sector !== 0) {
-    throw new Tab86Error("image-size", `${named(role, source)} has ${size.toLocaleString("en")} bytes, which is no whole number of ${sector}-byte sectors: it is truncated, compressed, or no disk image.`);
-  }
   if (cdrom) await checkIso(role, source, image, size);
-  return { ...image, cdrom, readOnly };
+  return { ...image, readOnly };
 }
 
 /** @param {string} role @param {Source} source @param {boolean} whole @returns {Promise<ImageSetup>} */

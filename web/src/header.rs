@@ -16,6 +16,7 @@ pub const MAGIC: u32 = 0x5442_3836;
 pub const VERSION: u32 = 1;
 
 /// Numbers of the 32-bit words.
+#[allow(dead_code, reason = "the worker and the page have the others")]
 pub mod word {
     /// `MAGIC` (VM).
     pub const MAGIC: usize = 0;
@@ -78,6 +79,7 @@ pub mod word {
 }
 
 /// Numbers of the 64-bit counters.
+#[allow(dead_code, reason = "the worker and the page have the others")]
 pub mod counter {
     /// Retired instructions.
     pub const INSTRUCTIONS: usize = 0;
@@ -122,11 +124,6 @@ impl Header {
     /// Writes a word of [`word`]; what was written to memory before is visible to whoever reads it.
     pub fn set(&self, word: usize, value: u32) {
         self.words[word].store(value, Ordering::Release);
-    }
-
-    /// Writes a word and returns the old value.
-    pub fn swap(&self, word: usize, value: u32) -> u32 {
-        self.words[word].swap(value, Ordering::AcqRel)
     }
 
     /// Writes a counter of [`counter`].

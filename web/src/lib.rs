@@ -6,13 +6,15 @@ mod config;
 mod error;
 mod header;
 mod rings;
-mod vm;
 
 use blocks::Stream;
+use emulator_core::devices::i8042::Key;
+use emulator_core::devices::vga::render::Picture;
+use emulator_core::machine::{Exit, Machine};
 use header::{Header, counter, word};
-use rings::{InputRing, OutputRing, kind};
+use rings::{InputRing, MAX_PAYLOAD, OutputRing, kind};
+use std::collections::VecDeque;
 use std::sync::Mutex;
-use vm::{Exit, Machine, Picture, Rect};
 use wasm_bindgen::prelude::*;
 
 /// The last panic's message: the trap that follows it says nothing.
@@ -23,10 +25,31 @@ mod status {
     pub const BUDGET: u32 = 0;
     pub const HALTED: u32 = 1;
     pub const BLOCKED: u32 = 2;
+    pub const SHUTDOWN: u32 = 3;
+    pub const POWER_OFF: u32 = 4;
+    pub const DEBUG_EXIT: u32 = 5;
+    pub const DEAD: u32 = 6;
 }
 
-/// Serial ports that JavaScript can reach.
+/// Serial ports of a machine.
 const SERIAL_PORTS: usize = 1;
+/// Key codes that the machine's keyboard may hold before the next key waits here: it has a buffer of 16 bytes.
+const KEYBOARD_FULL: usize = 8;
+/// Keys that wait for a guest that doesn't read them; older ones are forgotten.
+const MAX_KEYS: usize = 4096;
+
+/// A changed rectangle as [`Picture`] has it: left, top, and right and bottom exclusive.
+type Dirty = (u32, u32, u32, u32);
+
+/// The rectangle around two; an empty one adds nothing.
+fn union(a: Dirty, b: Dirty) -> Dirty {
+    let empty = |r: Dirty| r.0 >= r.2 || r.1 >= r.3;
+    match (empty(a), empty(b)) {
+        (true, _) => b,
+        (_, true) => a,
+        _ => (a.0.min(b.0), a.1.min(b.1), a.2.max(b.2), a.3.max(b.3)),
+    }
+}
 
 /// One PC.
 #[wasm_bindgen]
@@ -40,8 +63,12 @@ pub struct WasmVm {
     text: String,
     /// Serial output that did not fit the ring yet.
     unsent: [Vec<u8>; SERIAL_PORTS],
+    /// Serial input that the port has no room for yet.
+    serial_input: [VecDeque<u8>; SERIAL_PORTS],
+    /// Keys that the keyboard has no room for yet.
+    keys: VecDeque<(Key, bool)>,
     /// The dirty rectangle in the header.
-    published: Rect,
+    published: Dirty,
     slices: u64,
     sleep_ns: Option<u64>,
     exit_code: u32,
@@ -61,12 +88,11 @@ impl WasmVm {
             }
             console_error_panic_hook::hook(info);
         }));
-        let settings = config::settings(setup)?;
-        let mut streams = Vec::new();
-        let disk = config::image(setup, "hda", &mut streams);
+        let (config, streams) = config::read(setup, SERIAL_PORTS)?;
+        let machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
         let header = Box::<Header>::default();
         Ok(Self {
-            machine: Machine::new(settings.memory as u64, disk.map(|d| d.backend)),
+            machine,
             input: InputRing::new(&header),
             output: OutputRing::new(&header),
             header,
@@ -74,7 +100,9 @@ impl WasmVm {
             picture: Picture::default(),
             text: String::new(),
             unsent: Default::default(),
-            published: Rect::default(),
+            serial_input: Default::default(),
+            keys: VecDeque::new(),
+            published: Dirty::default(),
             slices: 0,
             sleep_ns: None,
             exit_code: 0,
@@ -96,13 +124,23 @@ impl WasmVm {
         self.header.count(counter::INSTRUCTIONS, self.machine.instructions());
         self.header.count(counter::VIRTUAL_NS, self.machine.now());
         self.header.count(counter::SLICES, self.slices);
+        let disks = self.machine.disk_activity();
+        self.header.count(counter::DISK_READS, disks.iter().map(|disk| disk.read).sum());
+        self.header.count(counter::DISK_WRITES, disks.iter().map(|disk| disk.written).sum());
         match exit {
             Exit::Budget => status::BUDGET,
-            Exit::Halted { wake_at } => {
+            Exit::Halted { dead: true, .. } => status::DEAD,
+            Exit::Halted { wake_at, .. } => {
                 self.sleep_ns = wake_at.map(|at| at.saturating_sub(self.machine.now()));
                 status::HALTED
             }
             Exit::Blocked => status::BLOCKED,
+            Exit::Shutdown => status::SHUTDOWN,
+            Exit::PowerOff => status::POWER_OFF,
+            Exit::DebugExit(value) => {
+                self.exit_code = value;
+                status::DEBUG_EXIT
+            }
         }
     }
 
@@ -121,28 +159,31 @@ impl WasmVm {
             header.set(word::FRAME_SEQ, seq);
             return false;
         }
-        self.text = self.machine.screen_text();
+        let text = self.machine.screen_text();
+        let text_mode = text.is_some();
+        self.text = text.unwrap_or_default();
         let picture = &self.picture;
         let mut dirty = picture.dirty;
-        let resized = header.get(word::FRAME_WIDTH) != picture.width || header.get(word::FRAME_HEIGHT) != picture.height;
-        if resized {
-            dirty = Rect { x: 0, y: 0, width: picture.width, height: picture.height };
+        if header.get(word::FRAME_WIDTH) != picture.width || header.get(word::FRAME_HEIGHT) != picture.height {
+            dirty = (0, 0, picture.width, picture.height);
         } else if header.get(word::DRAWN_SEQ) != seq {
             // The page has not drawn the last change yet: it gets both in one.
-            dirty = dirty.union(self.published);
+            dirty = union(dirty, self.published);
         }
         self.published = dirty;
+        let (x0, y0, x1, y1) = dirty;
+        let (across, down) = picture.aspect;
         for (number, value) in [
             (word::FRAME_PTR, picture.pixels.as_ptr() as usize as u32),
-            (word::FRAME_STRIDE, picture.width),
-            (word::ASPECT, 4 << 16 | 3),
+            (word::FRAME_STRIDE, picture.stride),
+            (word::ASPECT, across << 16 | down & 0xffff),
             (word::FRAME_WIDTH, picture.width),
             (word::FRAME_HEIGHT, picture.height),
-            (word::DIRTY_X, dirty.x),
-            (word::DIRTY_Y, dirty.y),
-            (word::DIRTY_W, dirty.width),
-            (word::DIRTY_H, dirty.height),
-            (word::TEXT_MODE, u32::from(picture.text)),
+            (word::DIRTY_X, x0),
+            (word::DIRTY_Y, y0),
+            (word::DIRTY_W, x1 - x0),
+            (word::DIRTY_H, y1 - y0),
+            (word::TEXT_MODE, u32::from(text_mode)),
             (word::TEXT_PTR, self.text.as_ptr() as usize as u32),
             (word::TEXT_LEN, self.text.len() as u32),
         ] {
@@ -158,8 +199,10 @@ impl WasmVm {
     }
 
     /// Reads physical memory, as devices see it.
-    pub fn read_memory(&self, _address: f64, length: usize) -> Vec<u8> {
-        vec![0; length]
+    pub fn read_memory(&self, address: f64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.machine.read_physical(address as u64, &mut bytes);
+        bytes
     }
 
     /// Presses the reset button.
@@ -200,21 +243,41 @@ impl WasmVm {
         while let Some((kind, payload)) = self.input.pop(&self.header) {
             match (kind, payload.as_slice()) {
                 (kind::KEY, [pressed, code @ ..]) => {
-                    if let Ok(code) = std::str::from_utf8(code) {
-                        self.machine.key(code, *pressed != 0);
+                    let key = std::str::from_utf8(code).ok().and_then(Key::from_code);
+                    self.keys.extend(key.map(|key| (key, *pressed != 0)));
+                    if self.keys.len() > MAX_KEYS {
+                        self.keys.pop_front();
                     }
                 }
                 (kind::MOUSE, &[x0, x1, y0, y1, w0, w1, buttons]) => {
                     let [dx, dy, wheel] = [[x0, x1], [y0, y1], [w0, w1]].map(|b| i32::from(i16::from_le_bytes(b)));
                     self.machine.mouse(dx, dy, wheel, buttons);
                 }
-                (kind::SERIAL_IN, [port, data @ ..]) => self.machine.serial_send(usize::from(*port), data),
+                (kind::SERIAL_IN, [port, data @ ..]) => {
+                    if let Some(waiting) = self.serial_input.get_mut(usize::from(*port)) {
+                        waiting.extend(data);
+                    }
+                }
                 _ => {}
             }
+        }
+        while self.machine.keyboard_backlog() < KEYBOARD_FULL
+            && let Some((key, pressed)) = self.keys.pop_front()
+        {
+            self.machine.key(key, pressed);
+        }
+        for (port, waiting) in self.serial_input.iter_mut().enumerate() {
+            let accepted = self.machine.serial_send(port, waiting.make_contiguous());
+            waiting.drain(..accepted.min(waiting.len()));
         }
     }
 
     fn give_output(&mut self) {
+        let log = self.machine.firmware_log_take();
+        for part in log.chunks(MAX_PAYLOAD) {
+            // A log that nobody reads is worth no memory: what doesn't fit is dropped.
+            self.output.push(&self.header, kind::FIRMWARE_LOG, &[], part);
+        }
         for port in 0..SERIAL_PORTS {
             let unsent = &mut self.unsent[port];
             unsent.extend(self.machine.serial_take(port));

@@ -126,12 +126,21 @@ macro_rules! sized_access {
 
         /// Implicit supervisor read at a linear address (descriptor tables, TSS).
         pub fn $sys_read<B: CpuBus>(&mut self, bus: &mut B, lin: u32) -> Exec<$t> {
-            Ok(self.read_slow(bus, lin, $size, false)? as $t)
+            match tlb::hit(self.tlb.read[slot(lin, 0)], lin, $size) {
+                Some(offset) => Ok(bus.mem().block().$block_read(offset)),
+                None => Ok(self.read_slow(bus, lin, $size, false)? as $t),
+            }
         }
 
         /// Implicit supervisor write at a linear address.
         pub fn $sys_write<B: CpuBus>(&mut self, bus: &mut B, lin: u32, value: $t) -> Exec {
-            self.write_slow(bus, lin, $size, value as u128, false)
+            match tlb::hit(self.tlb.write[slot(lin, 0)], lin, $size) {
+                Some(offset) => {
+                    bus.mem().block().$block_write(offset, value);
+                    Ok(())
+                }
+                None => self.write_slow(bus, lin, $size, value as u128, false),
+            }
         }
     };
 }
@@ -291,6 +300,7 @@ impl Cpu {
                 pde as u32,
                 ACCESSED | if want.write { DIRTY } else { 0 },
             );
+            self.tlb.mark_large(lin);
             return Ok((pde & 0xffc0_0000) | (pde >> 13 & 15) << 32 | u64::from(lin & 0x3f_ffff));
         }
         let pte_at = (pde & 0xffff_f000) + u64::from(lin >> 12 & 0x3ff) * 4;
@@ -335,6 +345,7 @@ impl Cpu {
                 pde,
                 ACCESSED | if want.write { DIRTY } else { 0 },
             );
+            self.tlb.mark_large(lin);
             return Ok((pde & 0xf_ffe0_0000) | u64::from(lin & 0x1f_ffff));
         }
         let pte_at = (pde & 0xf_ffff_f000) + u64::from(lin >> 12 & 0x1ff) * 8;

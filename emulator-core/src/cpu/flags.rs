@@ -83,7 +83,7 @@ pub struct Lazy {
     pub op: LazyOp,
     /// Its result, zero-extended.
     pub res: u64,
-    /// Add: an addend. Sub: the minuend. Inc and Dec: CF. Eager: the flags.
+    /// Add: an addend. Sub: the minuend. Inc and Dec: CF. Logic: CF, AF and OF. Eager: the flags.
     pub src: u64,
 }
 
@@ -121,10 +121,10 @@ impl Lazy {
             Sub16 => self.sub(16),
             Sub32 => self.sub(32),
             Sub64 => self.sub(64),
-            Logic8 => zsp(self.res, 8),
-            Logic16 => zsp(self.res, 16),
-            Logic32 => zsp(self.res, 32),
-            Logic64 => zsp(self.res, 64),
+            Logic8 => zsp(self.res, 8) | self.src as u32 & (CF | AF | OF),
+            Logic16 => zsp(self.res, 16) | self.src as u32 & (CF | AF | OF),
+            Logic32 => zsp(self.res, 32) | self.src as u32 & (CF | AF | OF),
+            Logic64 => zsp(self.res, 64) | self.src as u32 & (CF | AF | OF),
             Inc8 => self.step(8, true),
             Inc16 => self.step(16, true),
             Inc32 => self.step(32, true),
@@ -178,11 +178,51 @@ impl Lazy {
             Sub16 => (self.src as u16) < (self.src.wrapping_sub(self.res) as u16),
             Sub32 => (self.src as u32) < (self.src.wrapping_sub(self.res) as u32),
             Sub64 => self.src < self.src.wrapping_sub(self.res),
-            Logic8 | Logic16 | Logic32 | Logic64 => false,
-            Eager | Inc8 | Inc16 | Inc32 | Inc64 | Dec8 | Dec16 | Dec32 | Dec64 => {
-                self.src & 1 != 0
-            }
+            Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8
+            | Dec16 | Dec32 | Dec64 => self.src & 1 != 0,
         }
+    }
+
+    /// SF alone.
+    #[inline]
+    #[must_use]
+    pub fn sign(&self) -> bool {
+        use LazyOp::*;
+        let bit = match self.op {
+            Eager => return self.src as u32 & SF != 0,
+            Add32 | Sub32 | Logic32 | Inc32 | Dec32 => 31,
+            Add8 | Sub8 | Logic8 | Inc8 | Dec8 => 7,
+            Add16 | Sub16 | Logic16 | Inc16 | Dec16 => 15,
+            Add64 | Sub64 | Logic64 | Inc64 | Dec64 => 63,
+        };
+        self.res >> bit & 1 != 0
+    }
+
+    /// Condition `cc` as instructions encode it (0 O, 1 NO, 2 B, … 15 G).
+    #[inline]
+    #[must_use]
+    pub fn condition(&self, cc: u8) -> bool {
+        let holds = match cc >> 1 & 7 {
+            0 => self.flags() & OF != 0,
+            1 => self.carry(),
+            2 => self.zero(),
+            3 => self.carry() || self.zero(),
+            4 => self.sign(),
+            5 => self.flags() & PF != 0,
+            6 => self.less(),
+            _ => self.zero() || self.less(),
+        };
+        holds ^ (cc & 1 != 0)
+    }
+
+    /// SF ≠ OF.
+    #[inline]
+    fn less(&self) -> bool {
+        if self.op == LazyOp::Sub32 {
+            return (self.src as i32) < (self.src.wrapping_sub(self.res) as i32);
+        }
+        let f = self.flags();
+        (f & SF != 0) != (f & OF != 0)
     }
 
     /// ZF alone.

@@ -4,12 +4,28 @@
 //! an instruction either retires whole or leaves no trace but its fault.
 
 pub mod access;
+mod alone;
+pub mod cache;
+pub mod decode;
 pub mod fault;
 pub mod flags;
+mod float;
+pub mod integer;
+pub mod interp;
+pub mod op;
+pub mod protect;
+pub mod run;
 pub mod segment;
+pub mod simd;
 pub mod state;
+mod string;
+pub mod system;
+#[cfg(test)]
+#[allow(missing_docs, reason = "test support")]
+pub mod testing;
 pub mod tlb;
 
 pub use fault::{Exec, Fault};
+pub use protect::{Delivered, Source};
 pub use segment::{Seg, Segment};
 pub use state::Cpu;

@@ -88,7 +88,7 @@ pub enum Activity {
 }
 
 /// The processor that the guest sees; each has the instructions and CPUID leaves of its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "product names")]
 pub enum CpuModel {
     I486,
@@ -143,6 +143,8 @@ pub struct Cpu {
     pub cpl: u8,
     /// Other model-specific registers.
     pub msr: Msrs,
+    /// The x87 unit, whose registers are also MM0-MM7.
+    pub x87: crate::fpu::X87,
     /// SSE registers.
     pub xmm: [u128; 16],
     /// SSE control and status.
@@ -157,6 +159,8 @@ pub struct Cpu {
     pub nmi_pending: bool,
     /// NMIs are blocked until IRET.
     pub nmi_blocked: bool,
+    /// Debug conditions (DR6 bits) met by the current instruction: they trap when it has retired.
+    pub pending_debug: u32,
     /// Executing a single instruction outside the fast loop, where MMIO and stores to code are allowed.
     #[serde(skip)]
     pub single: bool,
@@ -260,6 +264,7 @@ impl Cpu {
             dr: [0; 8],
             cpl: 0,
             msr: Msrs::default(),
+            x87: crate::fpu::X87::new(),
             xmm: [0; 16],
             mxcsr: 0x1f80,
             icount: 0,
@@ -267,6 +272,7 @@ impl Cpu {
             shadow: Shadow::None,
             nmi_pending: false,
             nmi_blocked: false,
+            pending_debug: 0,
             single: false,
             derived: Derived::default(),
             tlb: super::tlb::Tlb::default(),
@@ -321,6 +327,7 @@ impl Cpu {
             tsc_offset: self.msr.tsc_offset,
             ..Msrs::default()
         };
+        self.x87 = crate::fpu::X87::new();
         self.xmm = [0; 16];
         self.mxcsr = 0x1f80;
         self.activity = if self.index == 0 {
@@ -331,6 +338,7 @@ impl Cpu {
         self.shadow = Shadow::None;
         self.nmi_pending = false;
         self.nmi_blocked = false;
+        self.pending_debug = 0;
         self.tlb.flush_all();
         self.mode_changed();
     }

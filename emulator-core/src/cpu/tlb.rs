@@ -24,6 +24,8 @@ pub struct Tlb {
     pub fetch: Box<Array>,
     /// The memory epoch that the entries belong to.
     pub epoch: u64,
+    /// One bit for each 4 MiB of linear space that may hold translations of large pages.
+    pub large: [u64; 16],
     /// Counts flushes, so that caches built on translations can tell that they are out of date.
     pub generation: u32,
 }
@@ -36,6 +38,7 @@ impl Default for Tlb {
             write: empty(),
             fetch: empty(),
             epoch: 0,
+            large: [0; 16],
             generation: 0,
         }
     }
@@ -73,6 +76,7 @@ impl Tlb {
         self.read.fill(INVALID);
         self.write.fill(INVALID);
         self.fetch.fill(INVALID);
+        self.large = [0; 16];
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -81,13 +85,27 @@ impl Tlb {
         self.write.fill(INVALID);
     }
 
-    /// Drops the page of `lin`.
+    /// Notes that `lin` was translated by a large page.
+    pub fn mark_large(&mut self, lin: u32) {
+        self.large[(lin >> 28) as usize] |= 1 << (lin >> 22 & 63);
+    }
+
+    /// Drops the page of `lin`: all of it when it is (or was) a large one.
     pub fn flush_page(&mut self, lin: u32) {
-        for user in 0..2 {
-            let i = slot(lin, user);
-            self.read[i] = INVALID;
-            self.write[i] = INVALID;
-            self.fetch[i] = INVALID;
+        if self.large[(lin >> 28) as usize] >> (lin >> 22 & 63) & 1 != 0 {
+            // 4 MiB cover every slot once: drop the entries whose tag is in the region.
+            for array in [&mut self.read, &mut self.write, &mut self.fetch] {
+                for e in array.iter_mut().filter(|e| **e as u32 >> 22 == lin >> 22) {
+                    *e = INVALID;
+                }
+            }
+        } else {
+            for user in 0..2 {
+                let i = slot(lin, user);
+                self.read[i] = INVALID;
+                self.write[i] = INVALID;
+                self.fetch[i] = INVALID;
+            }
         }
         self.generation = self.generation.wrapping_add(1);
     }

@@ -1,5 +1,7 @@
 //! Backends of block devices: where a disk's sectors come from and go to.
 
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// A host failure behind a disk. The device turns it into its error status; the guest sees a bad sector.
@@ -108,6 +110,246 @@ impl BlockBackend for MemoryBlock {
     }
 }
 
+/// A device's hold on its backend. It is a host handle and no guest state: a snapshot leaves it out, two
+/// devices compare equal whatever is behind them, and a copy of a device starts without one. Whoever
+/// restores a device attaches the backend again.
+#[derive(Default)]
+pub struct Media(Option<Box<dyn BlockBackend>>);
+
+impl Media {
+    /// A handle to `backend`.
+    #[must_use]
+    pub fn new(backend: Option<Box<dyn BlockBackend>>) -> Self {
+        Self(backend)
+    }
+
+    /// Whether a backend is attached.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Size in bytes; 0 without a backend.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.as_ref().map_or(0, |b| b.len())
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether writes are refused.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.0.as_ref().is_none_or(|b| b.read_only())
+    }
+
+    /// As [`BlockBackend::read`]; without a backend every access is out of range.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<BlockStatus, BlockError> {
+        self.0
+            .as_mut()
+            .ok_or(BlockError::OutOfRange)?
+            .read(offset, out)
+    }
+
+    /// As [`BlockBackend::write`]; without a backend every access is out of range.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<BlockStatus, BlockError> {
+        self.0
+            .as_mut()
+            .ok_or(BlockError::OutOfRange)?
+            .write(offset, data)
+    }
+
+    /// As [`BlockBackend::flush`].
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn flush(&mut self) -> Result<(), BlockError> {
+        self.0.as_mut().map_or(Ok(()), |b| b.flush())
+    }
+
+    /// Gives the backend back.
+    pub fn take(&mut self) -> Option<Box<dyn BlockBackend>> {
+        self.0.take()
+    }
+}
+
+impl Clone for Media {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl PartialEq for Media {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Media {}
+
+impl std::fmt::Debug for Media {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Media({} bytes)", self.len())
+    }
+}
+
+/// Bytes of the unit in which an [`Overlay`] keeps writes.
+const SECTOR: u64 = 512;
+/// Bytes of the unit in which an [`Overlay`] allocates memory: 8 sectors, one bit each.
+const CLUSTER: u64 = 8 * SECTOR;
+
+/// Sectors of one 4 KiB cluster that were written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Cluster {
+    /// Bit n: sector n of the cluster is here and no more in the base.
+    valid: u8,
+    bytes: Vec<u8>,
+}
+
+/// The sectors written to an [`Overlay`] so far; plain data, so it can be saved and put back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayData(BTreeMap<u64, Cluster>);
+
+impl OverlayData {
+    /// Bytes of memory in use for written sectors.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.len() as u64 * CLUSTER
+    }
+
+    fn sector(&self, n: u64) -> Option<&[u8]> {
+        let c = self.0.get(&(n / 8))?;
+        let at = (n % 8 * SECTOR) as usize;
+        (c.valid & (1 << (n % 8)) != 0)
+            .then(|| c.bytes.get(at..at + SECTOR as usize))
+            .flatten()
+    }
+
+    fn sector_mut(&mut self, n: u64) -> Option<&mut [u8]> {
+        let c = self.0.entry(n / 8).or_insert_with(|| Cluster {
+            valid: 0,
+            bytes: vec![0; CLUSTER as usize],
+        });
+        c.valid |= 1 << (n % 8);
+        let at = (n % 8 * SECTOR) as usize;
+        c.bytes.get_mut(at..at + SECTOR as usize)
+    }
+}
+
+/// A writable image over one that is only read: written sectors stay in memory, the base never changes.
+pub struct Overlay {
+    base: Box<dyn BlockBackend>,
+    written: OverlayData,
+}
+
+impl Overlay {
+    /// An overlay over `base` without any writes.
+    #[must_use]
+    pub fn new(base: Box<dyn BlockBackend>) -> Self {
+        Self::with_data(base, OverlayData::default())
+    }
+
+    /// An overlay over `base` that starts with saved writes.
+    #[must_use]
+    pub fn with_data(base: Box<dyn BlockBackend>, written: OverlayData) -> Self {
+        Self { base, written }
+    }
+
+    /// What was written so far.
+    #[must_use]
+    pub fn data(&self) -> &OverlayData {
+        &self.written
+    }
+
+    fn check(&self, offset: u64, len: usize) -> Result<(), BlockError> {
+        offset
+            .checked_add(len as u64)
+            .filter(|&end| end <= self.base.len())
+            .map(|_| ())
+            .ok_or(BlockError::OutOfRange)
+    }
+
+    /// Makes sector `n` present, from the base, unless it already is (before a write to a part of it).
+    fn fetch(&mut self, n: u64) -> Result<BlockStatus, BlockError> {
+        if self.written.sector(n).is_some() {
+            return Ok(BlockStatus::Ready);
+        }
+        let mut buf = [0; SECTOR as usize];
+        let len = SECTOR.min(self.base.len() - n * SECTOR) as usize;
+        let status = self.base.read(n * SECTOR, &mut buf[..len])?;
+        if status == BlockStatus::Ready
+            && let Some(sector) = self.written.sector_mut(n)
+        {
+            sector.copy_from_slice(&buf);
+        }
+        Ok(status)
+    }
+}
+
+impl BlockBackend for Overlay {
+    fn len(&self) -> u64 {
+        self.base.len()
+    }
+
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<BlockStatus, BlockError> {
+        self.check(offset, out.len())?;
+        let end = offset + out.len() as u64;
+        let mut at = offset;
+        while at < end {
+            // The longest run that is wholly here or wholly in the base.
+            let here = self.written.sector(at / SECTOR).is_some();
+            let mut stop = (at / SECTOR + 1) * SECTOR;
+            while !here && stop < end && self.written.sector(stop / SECTOR).is_none() {
+                stop += SECTOR;
+            }
+            let stop = stop.min(end);
+            let part = &mut out[(at - offset) as usize..(stop - offset) as usize];
+            if let Some(sector) = self.written.sector(at / SECTOR) {
+                let from = (at % SECTOR) as usize;
+                part.copy_from_slice(&sector[from..from + part.len()]);
+            } else if self.base.read(at, part)? == BlockStatus::Pending {
+                return Ok(BlockStatus::Pending);
+            }
+            at = stop;
+        }
+        Ok(BlockStatus::Ready)
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<BlockStatus, BlockError> {
+        self.check(offset, data.len())?;
+        let end = offset + data.len() as u64;
+        for edge in [offset, end] {
+            if edge % SECTOR != 0
+                && !data.is_empty()
+                && self.fetch(edge / SECTOR)? == BlockStatus::Pending
+            {
+                return Ok(BlockStatus::Pending);
+            }
+        }
+        let mut at = offset;
+        while at < end {
+            let stop = ((at / SECTOR + 1) * SECTOR).min(end);
+            let part = &data[(at - offset) as usize..(stop - offset) as usize];
+            if let Some(sector) = self.written.sector_mut(at / SECTOR) {
+                let from = (at % SECTOR) as usize;
+                sector[from..from + part.len()].copy_from_slice(part);
+            }
+            at = stop;
+        }
+        Ok(BlockStatus::Ready)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +362,36 @@ mod tests {
         assert_eq!(b.write(1023, &[9]), Ok(BlockStatus::Ready));
         b.read_only = true;
         assert_eq!(b.write(0, &[9]), Err(BlockError::ReadOnly));
+    }
+
+    #[test]
+    fn an_overlay_keeps_writes_and_leaves_the_base_alone() {
+        let image: Vec<u8> = (0..5000_u32).map(|i| (i / 7) as u8).collect();
+        let mut expected = image.clone();
+        let mut o = Overlay::new(Box::new(MemoryBlock::new(image.clone())));
+        for (at, len) in [
+            (0, 512),
+            (700, 3),
+            (1000, 100),
+            (2048, 2048),
+            (4990, 10),
+            (512, 0),
+        ] {
+            let data: Vec<u8> = (0..len).map(|i| (i * 3 + at) as u8).collect();
+            expected[at..at + len].copy_from_slice(&data);
+            assert_eq!(o.write(at as u64, &data), Ok(BlockStatus::Ready));
+        }
+        let mut back = vec![0; 5000];
+        assert_eq!(o.read(0, &mut back), Ok(BlockStatus::Ready));
+        assert!(back == expected);
+        assert_eq!(o.read(4999, &mut [0; 2]), Err(BlockError::OutOfRange));
+        assert_eq!(o.write(u64::MAX, &[0; 2]), Err(BlockError::OutOfRange));
+
+        let saved = serde_json::to_string(o.data()).expect("serialises");
+        let data = serde_json::from_str(&saved).expect("deserialises");
+        let mut o = Overlay::with_data(Box::new(MemoryBlock::new(image)), data);
+        let mut part = vec![0; 1500];
+        assert_eq!(o.read(650, &mut part), Ok(BlockStatus::Ready));
+        assert!(part == expected[650..2150]);
     }
 }

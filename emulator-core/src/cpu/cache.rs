@@ -1,0 +1,219 @@
+//! Decoded code by physical page: blocks of ops, links between them, and the jump cache.
+//!
+//! A block never leaves its page. Links connect blocks of one page only, so they die together when the page
+//! is written; transfers between pages go through the jump cache, which is keyed by linear address and
+//! emptied (by changing its epoch) whenever a translation or any code changes.
+
+use super::op::Op;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// No block.
+pub const NONE: u32 = u32::MAX;
+const JUMP_ENTRIES: usize = 8192;
+/// Decoded ops kept before everything is dropped and decoding starts afresh (32 MiB).
+const MAX_OPS: usize = 2 << 20;
+
+/// A run of decoded instructions inside one page.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    /// First op.
+    pub start: u32,
+    /// Number of ops.
+    pub ops: u16,
+    /// Bytes of code.
+    pub bytes: u16,
+    /// Instructions (at least the number of ops).
+    pub instructions: u16,
+    /// Page of the memory block that it was decoded from.
+    pub page: u32,
+    /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
+    pub links: [u32; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct JumpEntry {
+    /// Linear address | mode << 32.
+    key: u64,
+    epoch: u32,
+    block: u32,
+}
+
+/// Hashes the integer keys of the block table by one multiplication.
+#[derive(Debug, Default, Clone)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.write_u64((*b).into());
+        }
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+type Table<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
+
+/// All decoded code of a machine.
+#[derive(Debug)]
+pub struct CodeCache {
+    /// Ops of all blocks.
+    pub ops: Vec<Op>,
+    /// All blocks; dead ones stay until everything is dropped.
+    pub blocks: Vec<Block>,
+    /// (block offset of the first byte | mode << 32) to block.
+    by_offset: Table<u32>,
+    /// Page number to the keys of its blocks.
+    by_page: Table<Vec<u64>>,
+    jumps: Box<[JumpEntry]>,
+    epoch: u32,
+    tlb_generation: u32,
+    /// Instructions decoded one at a time.
+    pub steps: super::run::StepCache,
+}
+
+impl Default for CodeCache {
+    fn default() -> Self {
+        Self {
+            ops: Vec::new(),
+            blocks: Vec::new(),
+            by_offset: Table::default(),
+            by_page: Table::default(),
+            jumps: vec![
+                JumpEntry {
+                    key: 0,
+                    epoch: 0,
+                    block: NONE
+                };
+                JUMP_ENTRIES
+            ]
+            .into_boxed_slice(),
+            epoch: 1,
+            tlb_generation: 0,
+            steps: super::run::StepCache::default(),
+        }
+    }
+}
+
+#[inline(always)]
+fn jump_slot(lin: u32) -> usize {
+    ((lin ^ lin >> 13) as usize) & (JUMP_ENTRIES - 1)
+}
+
+impl CodeCache {
+    /// The block for a linear address in a mode, if it was executed since the last change of translations.
+    #[inline(always)]
+    #[must_use]
+    pub fn jump(&self, lin: u32, mode: u32) -> Option<u32> {
+        let e = &self.jumps[jump_slot(lin)];
+        (e.key == (u64::from(lin) | u64::from(mode) << 32) && e.epoch == self.epoch)
+            .then_some(e.block)
+    }
+
+    /// Remembers where `lin` leads.
+    pub fn set_jump(&mut self, lin: u32, mode: u32, block: u32) {
+        self.jumps[jump_slot(lin)] = JumpEntry {
+            key: u64::from(lin) | u64::from(mode) << 32,
+            epoch: self.epoch,
+            block,
+        };
+    }
+
+    /// Forgets all jumps when the TLB was flushed since the last call.
+    #[inline(always)]
+    pub fn sync(&mut self, tlb_generation: u32) {
+        if self.tlb_generation != tlb_generation {
+            self.tlb_generation = tlb_generation;
+            self.forget_jumps();
+        }
+    }
+
+    fn forget_jumps(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            // The counter wrapped: old entries would look current.
+            self.jumps.fill(JumpEntry {
+                key: 0,
+                epoch: 0,
+                block: NONE,
+            });
+            self.epoch = 1;
+        }
+    }
+
+    /// The block that was decoded at a memory offset in a mode.
+    #[must_use]
+    pub fn find(&self, offset: u32, mode: u32) -> Option<u32> {
+        self.by_offset
+            .get(&(u64::from(offset) | u64::from(mode) << 32))
+            .copied()
+    }
+
+    /// Whether it is time to drop everything before decoding more.
+    #[must_use]
+    pub fn full(&self) -> bool {
+        self.ops.len() >= MAX_OPS
+    }
+
+    /// Adds a block whose ops were appended from `start` on.
+    pub fn insert(
+        &mut self,
+        offset: u32,
+        mode: u32,
+        start: u32,
+        bytes: u32,
+        instructions: u32,
+    ) -> u32 {
+        let id = self.blocks.len() as u32;
+        let ops = (self.ops.len() - start as usize) as u16;
+        self.blocks.push(Block {
+            start,
+            ops,
+            bytes: bytes as u16,
+            instructions: instructions as u16,
+            page: offset >> 12,
+            links: [NONE; 2],
+        });
+        let key = u64::from(offset) | u64::from(mode) << 32;
+        self.by_offset.insert(key, id);
+        self.by_page
+            .entry(u64::from(offset >> 12))
+            .or_default()
+            .push(key);
+        id
+    }
+
+    /// Enters `to` as what follows `from`, when both lie in one page.
+    pub fn link(&mut self, from: u32, slot: u8, to: u32) {
+        let page = |b: Option<&Block>| b.map(|b| b.page);
+        let same = page(self.blocks.get(from as usize)) == page(self.blocks.get(to as usize));
+        if let (true, Some(block)) = (same, self.blocks.get_mut(from as usize)) {
+            block.links[usize::from(slot & 1)] = to;
+        }
+    }
+
+    /// Drops the blocks of the given pages.
+    pub fn drop_pages(&mut self, pages: &[u32]) {
+        for page in pages {
+            for key in self.by_page.remove(&u64::from(*page)).unwrap_or_default() {
+                self.by_offset.remove(&key);
+            }
+        }
+        self.forget_jumps();
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.blocks.clear();
+        self.by_offset.clear();
+        self.by_page.clear();
+        self.forget_jumps();
+    }
+}

@@ -1,0 +1,356 @@
+//! The run loop of one vCPU: interrupts, blocks, and the instructions that run alone.
+
+use super::cache::{CodeCache, NONE};
+use super::decode::{self, MAX_LEN};
+use super::fault::{Exec, Fault};
+use super::flags;
+use super::interp::{Entry, Leave};
+use super::op::{Kind, Op};
+use super::protect::Delivered;
+use super::state::{Activity, Cpu, Shadow, mode};
+use crate::bus::CpuBus;
+use crate::mem::PAGE;
+
+/// No block to link from: (block, link slot, where it began).
+const NOWHERE: (u32, u8, u32) = (NONE, 2, 0);
+
+/// Why [`Cpu::run`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuExit {
+    /// The instruction budget is used up.
+    Budget,
+    /// HLT with nothing to take.
+    Halted,
+    /// Triple fault.
+    Shutdown,
+    /// Waiting for a start-up IPI.
+    WaitForSipi,
+    /// A device asked for something (reset, power-off, …): see the bus.
+    Attention,
+}
+
+/// Ops of instructions that were decoded alone, by their bytes: page-crossing ones and remainders.
+#[derive(Debug, Clone)]
+pub struct StepCache {
+    entries: Box<[Option<(u128, u32, Op)>]>,
+}
+
+impl Default for StepCache {
+    fn default() -> Self {
+        Self {
+            entries: vec![None; 256].into_boxed_slice(),
+        }
+    }
+}
+
+impl Cpu {
+    /// Executes until the machine's instruction count reaches `until`, the CPU halts or shuts down, or the
+    /// bus wants attention.
+    pub fn run<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, until: u64) -> CpuExit {
+        let mut from = NOWHERE;
+        loop {
+            self.sync_tlb(bus);
+            if bus.mem().has_stale_code() {
+                code.drop_pages(&bus.mem_mut().take_stale_code());
+                from = NOWHERE;
+            }
+            code.sync(self.tlb.generation);
+            if bus.attention() {
+                return CpuExit::Attention;
+            }
+            if let Some(delivered) = self.take_pending(bus) {
+                if delivered == Delivered::Shutdown {
+                    return CpuExit::Shutdown;
+                }
+                from = NOWHERE;
+                continue;
+            }
+            match self.activity {
+                Activity::Running => {}
+                Activity::Halted => return CpuExit::Halted,
+                Activity::Shutdown => return CpuExit::Shutdown,
+                Activity::WaitForSipi => return CpuExit::WaitForSipi,
+            }
+            if self.icount >= until {
+                return CpuExit::Budget;
+            }
+            if self.shadow != Shadow::None || self.flag(flags::TF) || self.debug_enabled() {
+                from = NOWHERE;
+                self.step(bus, code);
+                continue;
+            }
+            let id = match self.find_block(bus, code) {
+                Ok(Some(id)) => id,
+                Ok(None) => {
+                    from = NOWHERE;
+                    self.step(bus, code);
+                    continue;
+                }
+                Err(fault) => {
+                    from = NOWHERE;
+                    self.raise(bus, fault);
+                    continue;
+                }
+            };
+            self.link(code, from, id);
+            from = NOWHERE;
+            let block = code.blocks[id as usize];
+            if self.icount + u64::from(block.instructions) > until {
+                self.step(bus, code);
+                continue;
+            }
+            let ops =
+                &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
+            match self.run_blocks(bus, code, Entry { block, id, ops }, until) {
+                Leave::Unknown {
+                    from: block,
+                    slot,
+                    rip,
+                } => from = (block, slot, rip),
+                Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
+                Leave::Fault(fault) => self.raise(bus, fault),
+                Leave::Alone => self.step_op(bus, code, ops[0]),
+                Leave::Budget | Leave::Retired => {}
+            }
+        }
+    }
+
+    /// Delivers an NMI or external interrupt if one can be taken now.
+    fn take_pending<B: CpuBus>(&mut self, bus: &mut B) -> Option<Delivered> {
+        if self.shadow != Shadow::None
+            || matches!(self.activity, Activity::Shutdown | Activity::WaitForSipi)
+        {
+            return None;
+        }
+        if self.nmi_pending && !self.nmi_blocked {
+            self.nmi_pending = false;
+            self.activity = Activity::Running;
+            return Some(self.take_nmi(bus));
+        }
+        if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
+            let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
+            self.activity = Activity::Running;
+            return Some(self.take_interrupt(bus, vector));
+        }
+        None
+    }
+
+    /// Delivers a fault of the instruction at `rip`.
+    fn raise<B: CpuBus>(&mut self, bus: &mut B, fault: Fault) {
+        self.single = true;
+        let _shutdown_shows_in_activity = self.deliver(bus, fault);
+        self.single = false;
+    }
+
+    fn linear_ip(&self) -> u32 {
+        (self.rip as u32).wrapping_add(self.derived.base[1] as u32)
+    }
+
+    /// The block at `rip`, decoded now if need be. `None`: the instruction must be executed alone (it crosses
+    /// its page, or lies outside memory or at the segment's end).
+    fn find_block<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache) -> Exec<Option<u32>> {
+        let lin = self.linear_ip();
+        let mode_bits = self.derived.mode;
+        let id = match code.jump(lin, mode_bits) {
+            Some(id) => id,
+            None => {
+                if self.rip > u64::from(self.seg[1].limit) {
+                    return Err(Fault::gp(0));
+                }
+                let Some(offset) = self.fetch_offset(bus, lin)? else {
+                    return Ok(None);
+                };
+                let id = match code.find(offset, mode_bits) {
+                    Some(id) => id,
+                    None => match self.decode_at(bus, code, offset, mode_bits) {
+                        Some(id) => id,
+                        None => return Ok(None),
+                    },
+                };
+                code.set_jump(lin, mode_bits, id);
+                id
+            }
+        };
+        let end = self.rip + u64::from(code.blocks[id as usize].bytes);
+        let inside = mode_bits & mode::FLAT != 0 || end <= u64::from(self.seg[1].limit) + 1;
+        Ok(inside.then_some(id))
+    }
+
+    fn decode_at<B: CpuBus>(
+        &mut self,
+        bus: &mut B,
+        code: &mut CodeCache,
+        offset: u32,
+        mode_bits: u32,
+    ) -> Option<u32> {
+        if code.full() {
+            code.clear();
+        }
+        let mut bytes = [0; PAGE as usize];
+        let n = (PAGE - u64::from(offset) % PAGE) as usize;
+        // Blocks are short: most of the page need not be copied.
+        let n = n.min(640);
+        bus.mem().block().read(offset, &mut bytes[..n]);
+        let start = code.ops.len();
+        let decoded =
+            decode::decode_block(&bytes[..n], mode_bits, self.model, &mut code.ops).ok()?;
+        if !bus.mem().page_has_code(offset) {
+            // From now on stores to this page must be seen.
+            self.tlb.flush_writes();
+        }
+        bus.mem_mut().mark_code(offset, decoded.bytes);
+        Some(code.insert(
+            offset,
+            mode_bits,
+            start as u32,
+            decoded.bytes,
+            decoded.instructions,
+        ))
+    }
+
+    /// Enters a link between two blocks of one linear page in flat code: it then holds wherever the page is
+    /// mapped.
+    fn link(&self, code: &mut CodeCache, (from, slot, rip): (u32, u8, u32), to: u32) {
+        if slot < 2 && self.derived.mode & mode::FLAT != 0 && rip >> 12 == self.rip as u32 >> 12 {
+            code.link(from, slot, to);
+        }
+    }
+
+    /// The bytes at `rip`, as far as they can be fetched. A fault at the very first missing byte is the
+    /// instruction's.
+    fn fetch<B: CpuBus>(&mut self, bus: &mut B) -> (u128, usize, Option<Fault>) {
+        let lin = self.linear_ip();
+        let (mut bytes, mut n) = (0u128, 0);
+        while n < MAX_LEN {
+            if self.rip + n as u64 > u64::from(self.seg[1].limit) {
+                return (bytes, n, Some(Fault::gp(0)));
+            }
+            let at = lin.wrapping_add(n as u32);
+            let byte = match self.fetch_offset(bus, at) {
+                Ok(Some(offset)) => bus.mem().block().read_u8(offset),
+                Ok(None) => 0xff,
+                Err(fault) => return (bytes, n, Some(fault)),
+            };
+            bytes |= u128::from(byte) << (8 * n);
+            n += 1;
+        }
+        (bytes, n, None)
+    }
+
+    /// Decodes the one instruction at `rip`.
+    fn decode_here<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache) -> Exec<Op> {
+        let lin = self.linear_ip();
+        let slot = (lin as usize ^ (lin >> 8) as usize) & 255;
+        let mode_bits = self.derived.mode;
+        let (bytes, n, fault) = self.fetch(bus);
+        if fault.is_none()
+            && let Some((b, m, op)) = code.steps.entries[slot]
+            && (b, m) == (bytes, mode_bits)
+        {
+            return Ok(op);
+        }
+        match decode::decode_one(&bytes.to_le_bytes()[..n], mode_bits, self.model) {
+            Some(op) => {
+                if fault.is_none() {
+                    code.steps.entries[slot] = Some((bytes, mode_bits, op));
+                }
+                Ok(op)
+            }
+            None => Err(fault.unwrap_or(Fault::gp(0))),
+        }
+    }
+
+    /// Executes exactly one instruction, with traps.
+    pub fn step<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache) {
+        let lin = self.linear_ip();
+        if self.debug_enabled() && !self.flag(flags::RF) && self.shadow != Shadow::MovSs {
+            self.single = true;
+            let hit = self.code_breakpoint(bus, lin);
+            self.single = false;
+            if hit.is_some() {
+                return;
+            }
+        }
+        match self.decode_here(bus, code) {
+            Ok(op) => self.step_op(bus, code, op),
+            Err(fault) => self.raise(bus, fault),
+        }
+    }
+
+    /// Executes one decoded instruction at `rip`, with traps.
+    fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
+        let trap = self.flag(flags::TF);
+        let shadow = std::mem::take(&mut self.shadow);
+        self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
+        self.single = true;
+        let outcome = if op.kind == Kind::Alone {
+            self.exec_alone(bus, &op)
+        } else {
+            self.exec_one(bus, code, op)
+        };
+        match outcome {
+            Ok(()) => {
+                self.rip = self.next_rip;
+                self.icount += 1;
+                self.system_flags &= !self.rf_to_clear(op);
+                if trap || self.debug_enabled() || self.pending_debug != 0 {
+                    let _shutdown_shows_in_activity = self.debug_trap(bus, trap);
+                }
+            }
+            Err(fault) => {
+                // A fault is as if the instruction had not begun; the shadow it ran in is spent.
+                let _ = shadow;
+                self.raise(bus, fault);
+            }
+        }
+        self.single = false;
+    }
+
+    /// RF is cleared by every instruction but those that load it (SDM vol. 3, 17.3.1.1).
+    fn rf_to_clear(&self, op: Op) -> u32 {
+        use super::op::System;
+        let loads = op.kind == Kind::Alone
+            && matches!(
+                op.system(),
+                System::Iret
+                    | System::JmpFarImm
+                    | System::JmpFarMem
+                    | System::CallFarImm
+                    | System::CallFarMem
+                    | System::Int
+            );
+        if loads { 0 } else { flags::RF }
+    }
+
+    /// One op through the block loop.
+    fn exec_one<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) -> Exec {
+        let block = super::cache::Block {
+            start: 0,
+            ops: 1,
+            bytes: op.len.into(),
+            instructions: 1,
+            page: NONE,
+            links: [NONE; 2],
+        };
+        let before = (self.rip, self.icount);
+        let ops = [op];
+        let leave = self.run_blocks(
+            bus,
+            code,
+            Entry {
+                block,
+                id: NONE,
+                ops: &ops,
+            },
+            u64::MAX,
+        );
+        match leave {
+            Leave::Fault(fault) => Err(fault),
+            _ => {
+                self.next_rip = self.rip;
+                (self.rip, self.icount) = before;
+                Ok(())
+            }
+        }
+    }
+}

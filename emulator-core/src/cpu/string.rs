@@ -1,0 +1,252 @@
+//! String instructions: one element at a time, with bulk paths for REP MOVS and REP STOS in plain memory.
+//!
+//! A REP instruction runs in bounded portions. Between portions the instruction pointer stays on the
+//! instruction, exactly as after an interrupt between two iterations, and each portion counts as one
+//! retired instruction.
+
+use super::fault::{Exec, Fault};
+use super::flags;
+use super::integer::alu;
+use super::op::{Op, SEG_ADDR16, StringOp};
+use super::state::{Cpu, RAX, RCX, RDI, RDX, RSI};
+use super::tlb;
+use crate::bus::CpuBus;
+
+/// Most elements of one portion.
+const PORTION: u32 = 4096;
+const ES: u8 = 0;
+
+struct Shape {
+    operation: u32,
+    width: u32,
+    rep: u32,
+    /// Mask of the index and count registers.
+    mask: u32,
+    seg: u8,
+}
+
+impl Shape {
+    fn of(op: &Op) -> Self {
+        let mask = if op.seg & SEG_ADDR16 != 0 {
+            0xffff
+        } else {
+            u32::MAX
+        };
+        Self {
+            operation: op.imm & 0xff,
+            width: op.imm >> 8 & 0xff,
+            rep: op.imm >> 16 & 3,
+            mask,
+            seg: op.seg & 7,
+        }
+    }
+
+    fn is(&self, operation: StringOp) -> bool {
+        self.operation == operation as u32
+    }
+}
+
+impl Cpu {
+    fn index(&self, r: usize, s: &Shape) -> u32 {
+        self.reg32(r) & s.mask
+    }
+
+    fn set_index(&mut self, r: usize, s: &Shape, value: u32) {
+        if s.mask == 0xffff {
+            self.set_reg16(r, value as u16)
+        } else {
+            self.set_reg32(r, value)
+        }
+    }
+
+    fn advance(&mut self, r: usize, s: &Shape, elements: u32) {
+        let bytes = s.width.wrapping_mul(elements);
+        let at = self.index(r, s);
+        let to = if self.flag(flags::DF) {
+            at.wrapping_sub(bytes)
+        } else {
+            at.wrapping_add(bytes)
+        };
+        self.set_index(r, s, to);
+    }
+
+    fn load_at<B: CpuBus>(&mut self, bus: &mut B, seg: u8, at: u32, width: u32) -> Exec<u32> {
+        Ok(match width {
+            1 => self.read8(bus, seg, at)?.into(),
+            2 => self.read16(bus, seg, at)?.into(),
+            _ => self.read32(bus, seg, at)?,
+        })
+    }
+
+    fn store_at<B: CpuBus>(&mut self, bus: &mut B, at: u32, width: u32, value: u32) -> Exec {
+        match width {
+            1 => self.write8(bus, ES, at, value as u8),
+            2 => self.write16(bus, ES, at, value as u16),
+            _ => self.write32(bus, ES, at, value),
+        }
+    }
+
+    /// A string instruction without REP, or one iteration.
+    fn string_once<B: CpuBus>(&mut self, bus: &mut B, s: &Shape) -> Exec {
+        let (si, di) = (self.index(RSI, s), self.index(RDI, s));
+        let w = s.width;
+        if s.is(StringOp::Movs) {
+            let value = self.load_at(bus, s.seg, si, w)?;
+            self.store_at(bus, di, w, value)?;
+            self.advance(RSI, s, 1);
+            self.advance(RDI, s, 1);
+        } else if s.is(StringOp::Stos) {
+            let value = self.reg(RAX as u8, w);
+            self.store_at(bus, di, w, value)?;
+            self.advance(RDI, s, 1);
+        } else if s.is(StringOp::Lods) {
+            let value = self.load_at(bus, s.seg, si, w)?;
+            self.set_reg(RAX as u8, w, value);
+            self.advance(RSI, s, 1);
+        } else if s.is(StringOp::Cmps) {
+            let a = self.load_at(bus, s.seg, si, w)?;
+            let b = self.load_at(bus, ES, di, w)?;
+            self.alu_any(alu::CMP, w, a, b);
+            self.advance(RSI, s, 1);
+            self.advance(RDI, s, 1);
+        } else if s.is(StringOp::Scas) {
+            let b = self.load_at(bus, ES, di, w)?;
+            let a = self.reg(RAX as u8, w);
+            self.alu_any(alu::CMP, w, a, b);
+            self.advance(RDI, s, 1);
+        } else {
+            self.string_io(bus, s, si, di)?;
+        }
+        Ok(())
+    }
+
+    /// INS and OUTS: the memory side is checked before the port is touched.
+    fn string_io<B: CpuBus>(&mut self, bus: &mut B, s: &Shape, si: u32, di: u32) -> Exec {
+        if !self.single {
+            return Err(Fault::DEFER);
+        }
+        let port = self.reg16(RDX);
+        self.check_io(bus, port, s.width as u8)?;
+        if s.is(StringOp::Ins) {
+            let lin = self.linear_write(ES, di, s.width)?;
+            self.check_write(bus, lin, s.width, self.derived.user != 0)?;
+            let value = bus.port_read(self.index, self.icount, port, s.width as u8);
+            self.store_at(bus, di, s.width, value)?;
+            self.advance(RDI, s, 1);
+        } else {
+            let value = self.load_at(bus, s.seg, si, s.width)?;
+            bus.port_write(self.index, self.icount, port, s.width as u8, value);
+            self.advance(RSI, s, 1);
+        }
+        Ok(())
+    }
+
+    /// A string instruction without REP.
+    pub fn exec_string<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+        self.string_once(bus, &Shape::of(op))
+    }
+
+    /// A portion of a REP string instruction (or INS/OUTS without REP). Returns whether it is complete.
+    ///
+    /// # Errors
+    /// A fault in an iteration; the registers then show the iterations before it as done.
+    pub fn exec_rep<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec<bool> {
+        let s = Shape::of(op);
+        if s.rep == 0 {
+            self.string_once(bus, &s)?;
+            return Ok(true);
+        }
+        let compares = s.is(StringOp::Cmps) || s.is(StringOp::Scas);
+        let bulk = s.is(StringOp::Movs) || s.is(StringOp::Stos);
+        let mut left = PORTION;
+        loop {
+            let count = self.index(RCX, &s);
+            if count == 0 {
+                return Ok(true);
+            }
+            if left == 0 {
+                return Ok(false);
+            }
+            let many = if bulk { self.bulk(bus, &s, count) } else { 0 };
+            if many != 0 {
+                self.set_index(RCX, &s, count - many);
+                left = left.saturating_sub(many.div_ceil(8));
+                continue;
+            }
+            self.string_once(bus, &s)?;
+            self.set_index(RCX, &s, count.wrapping_sub(1));
+            left -= 1;
+            if compares && self.lazy.zero() != (s.rep == 1) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Moves or stores as many elements as lie in plain memory of one source and one destination page, whose
+    /// translations are cached. Returns how many were done; 0 leaves it to the single path.
+    fn bulk<B: CpuBus>(&mut self, bus: &mut B, s: &Shape, count: u32) -> u32 {
+        if self.flag(flags::DF) {
+            return 0;
+        }
+        let moves = s.is(StringOp::Movs);
+        let (si, di) = (self.index(RSI, s), self.index(RDI, s));
+        // Elements until an index register wraps, and until a page ends.
+        let room = |at: u32| (u64::from(s.mask - at) + 1) / u64::from(s.width);
+        let mut n = u64::from(count).min(room(di)).min(u64::from(PORTION * 4));
+        if moves {
+            n = n.min(room(si));
+        }
+        let base_di = (self.derived.base[usize::from(ES)] as u32).wrapping_add(di);
+        n = n.min(u64::from((0x1000 - (base_di & 0xfff)) / s.width));
+        let base_si = (self.derived.base[usize::from(s.seg)] as u32).wrapping_add(si);
+        if moves {
+            n = n.min(u64::from((0x1000 - (base_si & 0xfff)) / s.width));
+        }
+        let n = n as u32;
+        if n < 2 {
+            return 0;
+        }
+        let bytes = n * s.width;
+        let Ok(dst) = self.linear_write(ES, di, bytes) else {
+            return 0;
+        };
+        let Some(to) = tlb::hit(
+            self.tlb.write[tlb::slot(dst, self.derived.user)],
+            dst,
+            bytes,
+        ) else {
+            return 0;
+        };
+        if moves {
+            let Ok(src) = self.linear_read(s.seg, si, bytes) else {
+                return 0;
+            };
+            let Some(from) = tlb::hit(self.tlb.read[tlb::slot(src, self.derived.user)], src, bytes)
+            else {
+                return 0;
+            };
+            // A destination just above the source repeats a pattern: that needs element order.
+            if to > from && to - from < bytes {
+                return 0;
+            }
+            bus.mem().block().copy_within(from, to, bytes);
+            self.advance(RSI, s, n);
+        } else {
+            let block = bus.mem().block();
+            let value = self.reg32(RAX);
+            let [a, b, c, d] = value.to_le_bytes();
+            if s.width == 1 || (a == b && (s.width == 2 || (b == c && c == d))) {
+                block.fill(to, bytes, a);
+            } else {
+                for i in 0..n {
+                    match s.width {
+                        2 => block.write_u16(to + i * 2, value as u16),
+                        _ => block.write_u32(to + i * 4, value),
+                    }
+                }
+            }
+        }
+        self.advance(RDI, s, n);
+        n
+    }
+}
