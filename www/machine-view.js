@@ -84,9 +84,8 @@ export class MachineView {
     element("state", HTMLSpanElement).textContent = STATES[state];
     const runs = state === "running" || state === "halted";
     const run = button("run");
-    const [sign, label] = run.querySelectorAll("span");
-    sign.textContent = runs ? "⏸" : "▶";
-    label.textContent = runs ? "Pause" : "Start";
+    run.querySelector("use")?.setAttribute("href", `icons.svg#${runs ? "pause" : "play"}`);
+    run.querySelector(".label")?.replaceChildren(runs ? "Pause" : "Start");
     // An ended machine needs a reset, a failed one is lost.
     run.disabled = !runs && state !== "paused" && state !== "stopped";
     button("reset").disabled = state === "crashed";

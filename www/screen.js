@@ -14,7 +14,8 @@ const WORTH_FILLING = 0.8;
 /** How far from a whole multiple a factor may be to look crisp. */
 const NEARLY_WHOLE = 0.02;
 
-let screen = { width: 720, height: 400, aspect: 4 / 3, text: true };
+const TEXT_80_BY_25 = { width: 720, height: 400, aspect: 4 / 3, text: true };
+let screen = TEXT_80_BY_25;
 
 /** Fits the picture into its panel: right aspect, whole multiples of device pixels where that wastes little. */
 function fit() {
