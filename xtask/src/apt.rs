@@ -50,7 +50,7 @@ pub fn enable_i386() -> Result<()> {
 }
 
 /// Refreshes the package lists. One failing list is no reason to stop: what is really missing fails by name later.
-fn update(by_hand: &str) -> Result<()> {
+pub fn update(by_hand: &str) -> Result<()> {
     if let Err(error) = run::quietly(&mut as_root(&["apt-get", "update", "-qq"], by_hand)?) {
         run::warn(format!("{error:#}"));
     }
@@ -108,6 +108,7 @@ pub fn unpack(package: &str, cache: &Path) -> Result<PathBuf> {
     if target.is_dir() {
         return Ok(target);
     }
+    forget_other_versions(package, cache)?;
     let work = cache.join(format!("{name}.part"));
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work)?;
@@ -123,4 +124,14 @@ pub fn unpack(package: &str, cache: &Path) -> Result<PathBuf> {
     std::fs::rename(work.join("root"), &target)?;
     std::fs::remove_dir_all(&work)?;
     Ok(target)
+}
+
+fn forget_other_versions(package: &str, cache: &Path) -> Result<()> {
+    let prefix = format!("{}_", package.replace(':', "_"));
+    for entry in std::fs::read_dir(cache)?.filter_map(|entry| entry.ok()) {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -148,7 +148,10 @@ fn percent_decode(text: &str) -> Option<String> {
 enum Range {
     /// Not a range that we serve (several parts, other units): the whole file is a valid answer. RFC 9110 section 14.2.
     Ignored,
-    Part { first: u64, last: u64 },
+    Part {
+        first: u64,
+        last: u64,
+    },
     Unsatisfiable,
 }
 

@@ -8,8 +8,8 @@ use std::process::{Command, ExitCode};
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these parts (may be given several times)
-    #[arg(long, value_enum)]
+    /// Only these parts, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
     /// Take build/ as it is
     #[arg(long)]
@@ -195,7 +195,11 @@ fn tap_tally(text: &str) -> Tally {
         let prefix = format!("# {what} ");
         text.lines().rev().find_map(|line| line.strip_prefix(&prefix)?.trim().parse().ok()).unwrap_or(0)
     };
-    Tally { passed: count("pass"), failed: count("fail") + count("cancelled"), skipped: count("skipped") + count("todo") }
+    Tally {
+        passed: count("pass"),
+        failed: count("fail") + count("cancelled"),
+        skipped: count("skipped") + count("todo"),
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +217,10 @@ mod tests {
         let libtest = "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
                        test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured\n";
         assert_eq!(figures(libtest_tally(libtest)), (6, 2, 1));
-        assert_eq!(figures(tap_tally("# tests 4\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 0\n# todo 0\n")), (3, 1, 0));
+        assert_eq!(
+            figures(tap_tally("# tests 4\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 0\n# todo 0\n")),
+            (3, 1, 0)
+        );
     }
 
     #[test]

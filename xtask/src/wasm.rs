@@ -172,13 +172,16 @@ pub struct Size {
 
 /// The sizes of both modules.
 pub fn sizes() -> Result<Vec<Size>> {
-    VARIANTS.iter().map(|variant| {
-        let file = variant.folder().join("tab86_bg.wasm");
-        let bytes = std::fs::read(&file).with_context(|| format!("{} (`cargo xtask build`)", file.display()))?;
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        gzip.write_all(&bytes)?;
-        Ok(Size { name: variant.name(), bytes: bytes.len() as u64, gzipped: gzip.finish()?.len() as u64 })
-    }).collect()
+    VARIANTS
+        .iter()
+        .map(|variant| {
+            let file = variant.folder().join("tab86_bg.wasm");
+            let bytes = std::fs::read(&file).with_context(|| format!("{} (`cargo xtask build`)", file.display()))?;
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+            gzip.write_all(&bytes)?;
+            Ok(Size { name: variant.name(), bytes: bytes.len() as u64, gzipped: gzip.finish()?.len() as u64 })
+        })
+        .collect()
 }
 
 /// Prints the sizes.

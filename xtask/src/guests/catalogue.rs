@@ -28,6 +28,8 @@ pub struct Guest {
     pub boot_order: &'static str,
     /// RAM in MiB that it runs well with.
     pub memory_mib: u32,
+    /// What the text screen shows once it is up; empty for a guest in graphics mode.
+    pub ready: &'static str,
     /// How it is made.
     pub recipe: Recipe,
 }
@@ -54,7 +56,9 @@ impl Recipe {
     pub fn sources(&self) -> Vec<PathBuf> {
         match self {
             Recipe::Debian { .. } => files_of(&repo::path("guests/debian")),
-            Recipe::Isolinux => [files_of(&repo::path("guests/isolinux")), vec![repo::build("guests/hello.img")]].concat(),
+            Recipe::Isolinux => {
+                [files_of(&repo::path("guests/isolinux")), vec![repo::build("guests/hello.img")]].concat()
+            }
             Recipe::Assembly { source } => files_of(source.parent().unwrap_or(source)),
             Recipe::Package { .. } => Vec::new(),
         }
@@ -70,7 +74,6 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 pub fn all() -> Result<Vec<Guest>> {
     let mut guests = own()?;
     guests.extend(fetched());
-    // The list in the page begins with the default.
     Ok(guests)
 }
 
@@ -104,6 +107,7 @@ fn own() -> Result<Vec<Guest>> {
             cmdline: String::new(),
             boot_order: "a",
             memory_mib: 16,
+            ready: "",
             recipe: Recipe::Assembly { source },
             name,
         });
@@ -114,31 +118,118 @@ fn own() -> Result<Vec<Guest>> {
 fn fetched() -> Vec<Guest> {
     const INSTALLER: &str = "debian-installer-12-netboot-i386";
     vec![
-        linux("debian", "Debian Linux", "Debian's stock 32-bit kernel and BusyBox, to a shell on the screen and the serial port.",
-            LINUX, 256, Recipe::Debian { meta: "linux-image-686" }),
-        linux("debian-pae", "Debian Linux, PAE", "The same with the SMP kernel that uses PAE and the local APIC.",
-            LINUX, 256, Recipe::Debian { meta: "linux-image-686-pae" }),
-        disk("memtest", "memtest86+", "Tests the machine's memory.", "cdrom", "memtest.iso", 64, Recipe::Package {
-            package: "memtest86+:i386", members: vec![("cdrom", "usr/lib/memtest86+/memtest86+ia32.iso")] }),
-        disk("grub-floppy", "GRUB rescue floppy", "GRUB's command line from a floppy disk: try `ls`.", "floppy",
-            "grub-floppy.img", 64, Recipe::Package {
-            package: "grub-rescue-pc:i386", members: vec![("fda", "usr/lib/grub-rescue/grub-rescue-floppy.img")] }),
-        disk("grub-cd", "GRUB rescue CD", "GRUB's command line from a CD: try `ls`.", "cdrom", "grub-cd.iso", 64,
+        linux(
+            "debian",
+            "Debian Linux",
+            "Debian's stock 32-bit kernel and BusyBox, to a shell on the screen and the serial port.",
+            LINUX,
+            256,
+            Recipe::Debian { meta: "linux-image-686" },
+        ),
+        linux(
+            "debian-pae",
+            "Debian Linux, PAE",
+            "The same with the SMP kernel that uses PAE and the local APIC.",
+            LINUX,
+            256,
+            Recipe::Debian { meta: "linux-image-686-pae" },
+        ),
+        disk(
+            "memtest",
+            "memtest86+",
+            "Tests the machine's memory.",
+            "cdrom",
+            "memtest.iso",
+            64,
             Recipe::Package {
-            package: "grub-rescue-pc:i386", members: vec![("cdrom", "usr/lib/grub-rescue/grub-rescue-cdrom.iso")] }),
-        disk("isolinux", "ISOLINUX menu", "A CD with a boot menu: memtest86+ or a floppy image from memory.", "cdrom",
-            "isolinux.iso", 64, Recipe::Isolinux),
-        disk("ipxe", "iPXE", "A network boot loader with a shell (Ctrl-B).", "cdrom", "ipxe.iso", 64, Recipe::Package {
-            package: "ipxe", members: vec![("cdrom", "usr/lib/ipxe/ipxe.iso")] }),
-        linux("d-i-text", "Debian installer, text", "The installer of Debian 12 in text mode.",
-            "vga=normal fb=false", 512, Recipe::Package { package: INSTALLER, members: vec![
-                ("kernel", "usr/lib/debian-installer/images/12/i386/text/debian-installer/i386/linux"),
-                ("initrd", "usr/lib/debian-installer/images/12/i386/text/debian-installer/i386/initrd.gz")] }),
-        linux("d-i-gtk", "Debian installer, graphical", "The graphical installer of Debian 12, with the mouse.",
-            "vga=788", 768, Recipe::Package { package: INSTALLER, members: vec![
-                ("kernel", "usr/lib/debian-installer/images/12/i386/gtk/debian-installer/i386/linux"),
-                ("initrd", "usr/lib/debian-installer/images/12/i386/gtk/debian-installer/i386/initrd.gz")] }),
+                package: "memtest86+:i386",
+                members: vec![("cdrom", "usr/lib/memtest86+/memtest86+ia32.iso")],
+            },
+        ),
+        disk(
+            "grub-floppy",
+            "GRUB rescue floppy",
+            "GRUB from a floppy disk: press C for its command line and try `ls`.",
+            "floppy",
+            "grub-floppy.img",
+            64,
+            Recipe::Package {
+                package: "grub-rescue-pc:i386",
+                members: vec![("fda", "usr/lib/grub-rescue/grub-rescue-floppy.img")],
+            },
+        ),
+        disk(
+            "grub-cd",
+            "GRUB rescue CD",
+            "GRUB from a CD: press C for its command line and try `ls`.",
+            "cdrom",
+            "grub-cd.iso",
+            64,
+            Recipe::Package {
+                package: "grub-rescue-pc:i386",
+                members: vec![("cdrom", "usr/lib/grub-rescue/grub-rescue-cdrom.iso")],
+            },
+        ),
+        disk(
+            "isolinux",
+            "ISOLINUX menu",
+            "A CD with a boot menu: memtest86+ or a floppy image from memory.",
+            "cdrom",
+            "isolinux.iso",
+            64,
+            Recipe::Isolinux,
+        ),
+        disk(
+            "ipxe",
+            "iPXE",
+            "A network boot loader with a shell (Ctrl-B).",
+            "cdrom",
+            "ipxe.iso",
+            64,
+            Recipe::Package { package: "ipxe", members: vec![("cdrom", "usr/lib/ipxe/ipxe.iso")] },
+        ),
+        linux(
+            "d-i-text",
+            "Debian installer, text",
+            "The installer of Debian 12 in text mode.",
+            "vga=normal fb=false",
+            512,
+            Recipe::Package {
+                package: INSTALLER,
+                members: vec![
+                    ("kernel", "usr/lib/debian-installer/images/12/i386/text/debian-installer/i386/linux"),
+                    ("initrd", "usr/lib/debian-installer/images/12/i386/text/debian-installer/i386/initrd.gz"),
+                ],
+            },
+        ),
+        linux(
+            "d-i-gtk",
+            "Debian installer, graphical",
+            "The graphical installer of Debian 12, with the mouse.",
+            "vga=788",
+            768,
+            Recipe::Package {
+                package: INSTALLER,
+                members: vec![
+                    ("kernel", "usr/lib/debian-installer/images/12/i386/gtk/debian-installer/i386/linux"),
+                    ("initrd", "usr/lib/debian-installer/images/12/i386/gtk/debian-installer/i386/initrd.gz"),
+                ],
+            },
+        ),
     ]
+}
+
+/// Words on the screen of a fetched guest that has come up.
+fn ready(name: &str) -> &'static str {
+    match name {
+        "debian" | "debian-pae" => "READY",
+        "memtest" => "Memtest86+",
+        "grub-floppy" | "grub-cd" => "GNU GRUB",
+        "isolinux" => "a CD with a boot menu",
+        "ipxe" => "iPXE initialising devices",
+        "d-i-text" => "Select a language",
+        _ => "",
+    }
 }
 
 fn linux(name: &str, title: &str, description: &str, cmdline: &str, memory_mib: u32, recipe: Recipe) -> Guest {
@@ -151,12 +242,19 @@ fn linux(name: &str, title: &str, description: &str, cmdline: &str, memory_mib: 
         cmdline: cmdline.to_owned(),
         boot_order: "",
         memory_mib,
+        ready: ready(name),
         recipe,
     }
 }
 
 fn disk(
-    name: &str, title: &str, description: &str, kind: &'static str, file: &str, memory_mib: u32, recipe: Recipe,
+    name: &str,
+    title: &str,
+    description: &str,
+    kind: &'static str,
+    file: &str,
+    memory_mib: u32,
+    recipe: Recipe,
 ) -> Guest {
     let (role, boot_order) = if kind == "floppy" { ("fda", "a") } else { ("cdrom", "d") };
     Guest {
@@ -168,6 +266,7 @@ fn disk(
         cmdline: String::new(),
         boot_order,
         memory_mib,
+        ready: ready(name),
         recipe,
     }
 }

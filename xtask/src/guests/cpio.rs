@@ -47,9 +47,8 @@ impl Cpio {
     fn entry(&mut self, name: &str, mode: u32, content: &[u8], (major, minor): (u32, u32)) {
         self.inode += 1;
         let links = if mode == FOLDER { 2 } else { 1 };
-        let fields = [
-            self.inode, mode, 0, 0, links, 0, content.len() as u32, 0, 0, major, minor, name.len() as u32 + 1, 0,
-        ];
+        let fields =
+            [self.inode, mode, 0, 0, links, 0, content.len() as u32, 0, 0, major, minor, name.len() as u32 + 1, 0];
         self.bytes.extend(b"070701");
         for field in fields {
             self.bytes.extend(format!("{field:08X}").bytes());

@@ -38,7 +38,8 @@ fn initramfs(module_folder: &Path, busybox: &Path) -> Result<Vec<u8>> {
     let chosen = modules::select(module_folder, &wanted)?;
 
     let mut cpio = Cpio::default();
-    for folder in ["bin", "dev", "etc", "lib", "lib/modules", "mnt", "proc", "root", "sbin", "sys", "tmp", "usr", "var"] {
+    for folder in ["bin", "dev", "etc", "lib", "lib/modules", "mnt", "proc", "root", "sbin", "sys", "tmp", "usr", "var"]
+    {
         cpio.folder(folder);
     }
     // What the kernel opens as the first process's terminal, before /dev is mounted.

@@ -34,9 +34,10 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
         }
     }
     let wanted = |guest: &Guest| only.is_empty() || only.contains(&guest.name);
-    let fetched = |guest: &&Guest| wanted(guest) && guest.recipe.needs_packages() && (refresh || !is_made(guest, &folder));
+    let fetched =
+        |guest: &&Guest| wanted(guest) && guest.recipe.needs_packages() && (refresh || !is_made(guest, &folder));
     let fetching = catalogue.iter().any(|guest| fetched(&guest));
-    let packages = if fetching { prepare_packages() } else { Ok(()) };
+    let packages = if fetching { prepare_packages(refresh) } else { Ok(()) };
     if let Err(reason) = &packages {
         run::warn(format!("guests from packages are left out: {reason:#}"));
     }
@@ -49,7 +50,9 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
             failed.push(guest.name.clone());
         }
     }
-    let made: Vec<&Guest> = catalogue.iter().filter(|guest| is_made(guest, &folder)).collect();
+    let mut made: Vec<&Guest> = catalogue.iter().filter(|guest| is_made(guest, &folder)).collect();
+    // The page lists them in this order: the default first, our own last.
+    made.sort_by_key(|guest| (guest.name != catalogue::DEFAULT, !guest.recipe.needs_packages()));
     let list: Vec<Value> = made.iter().map(|guest| describe(guest, &folder)).collect();
     let text = serde_json::to_string_pretty(&json!({ "guests": list }))? + "\n";
     let manifest = folder.join("guests.json");
@@ -60,11 +63,14 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
 }
 
 /// Makes it possible to fetch packages, or says why not.
-fn prepare_packages() -> Result<()> {
+fn prepare_packages(refresh: bool) -> Result<()> {
     if !apt::available() {
         bail!("fetching it needs apt (Debian or Ubuntu)");
     }
     apt::enable_i386()?;
+    if refresh {
+        apt::update("sudo apt-get update")?;
+    }
     // A first run may find the lists without i386; what stays unknown is reported guest by guest.
     apt::knows(&["busybox-static:i386"]).map(drop)
 }
@@ -107,10 +113,19 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     run::write(to, bytes)
 }
 
+/// What a 3.5-inch high-density floppy disk holds.
+const FLOPPY_BYTES: usize = 1_474_560;
+
 fn assemble(source: &Path, image: &Path) -> Result<()> {
     let mut nasm = Command::new("nasm");
     nasm.current_dir(source.parent().unwrap_or(repo::root()));
-    run::quietly(nasm.args(["-f", "bin", "-Werror", "-o"]).arg(image).arg(source))
+    run::quietly(nasm.args(["-f", "bin", "-o"]).arg(image).arg(source))?;
+    let mut disk = std::fs::read(image)?;
+    if disk.len() > FLOPPY_BYTES {
+        bail!("{} assembles to {} bytes, more than a floppy holds", source.display(), disk.len());
+    }
+    disk.resize(FLOPPY_BYTES, 0);
+    run::write(image, disk)
 }
 
 fn modified(path: &Path) -> Option<std::time::SystemTime> {
@@ -133,6 +148,9 @@ fn describe(guest: &Guest, folder: &Path) -> Value {
     });
     if !guest.cmdline.is_empty() {
         value["cmdline"] = json!(guest.cmdline);
+    }
+    if !guest.ready.is_empty() {
+        value["ready"] = json!(guest.ready);
     }
     if !guest.boot_order.is_empty() {
         value["bootOrder"] = json!(guest.boot_order);
