@@ -75,9 +75,7 @@ pub fn decode(insn: &Instruction, bytes: &[u8], model: CpuModel) -> Option<Decod
     } else if second == 0xae {
         state(modrm >> 3 & 7, prefix)?
     } else {
-        integer(second, prefix)
-            .or_else(|| float(second, prefix))
-            .or_else(|| other(second, prefix, reg_form))?
+        integer(second, prefix).or_else(|| float(second, prefix)).or_else(|| other(second, prefix, reg_form))?
     };
     if model.features() & needed == 0 {
         return None;
@@ -95,16 +93,12 @@ pub fn decode(insn: &Instruction, bytes: &[u8], model: CpuModel) -> Option<Decod
         a: 0,
         rm: Rm::Register(0),
     };
-    let mut registers = (0..insn.op_count())
-        .filter(|&n| insn.op_kind(n) == OpKind::Register)
-        .map(|n| number(insn.op_register(n)));
+    let mut registers =
+        (0..insn.op_count()).filter(|&n| insn.op_kind(n) == OpKind::Register).map(|n| number(insn.op_register(n)));
     decoded.a = registers.next().unwrap_or(0);
     let second_register = registers.next().unwrap_or(0);
     decoded.rm = if op == SimdOp::MaskMov {
-        Rm::MaskedDi {
-            mask: second_register,
-            addr16: insn.op0_kind() == OpKind::MemorySegDI,
-        }
+        Rm::MaskedDi { mask: second_register, addr16: insn.op0_kind() == OpKind::MemorySegDI }
     } else if (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory) {
         if op.info().width == 0 {
             return None;
@@ -120,17 +114,13 @@ pub fn decode(insn: &Instruction, bytes: &[u8], model: CpuModel) -> Option<Decod
 
 /// Number of an MMX, XMM or 32-bit general register, from the order of iced's enumeration.
 fn number(r: Register) -> u8 {
-    [
-        (Register::XMM0, 16),
-        (Register::MM0, 8),
-        (Register::EAX, 16),
-    ]
-    .into_iter()
-    .find_map(|(first, count)| {
-        let n = (r as u32).wrapping_sub(first as u32);
-        (n < count).then_some(n as u8)
-    })
-    .unwrap_or(0)
+    [(Register::XMM0, 16), (Register::MM0, 8), (Register::EAX, 16)]
+        .into_iter()
+        .find_map(|(first, count)| {
+            let n = (r as u32).wrapping_sub(first as u32);
+            (n < count).then_some(n as u8)
+        })
+        .unwrap_or(0)
 }
 
 /// Operations on MMX registers without a prefix, on XMM registers with 66.

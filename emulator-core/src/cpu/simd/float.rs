@@ -1,9 +1,7 @@
 //! Floating-point operations and conversions on 128-bit values (SDM vol. 2), on top of
 //! [`crate::fpu::ieee`]. Pure functions but for the exceptions that they note in the [`SseEnv`].
 
-use super::integer::{
-    dwords, from_dwords, from_quads, quads, with_low32, with_low64,
-};
+use super::integer::{dwords, from_dwords, from_quads, quads, with_low32, with_low64};
 use super::table::SimdOp;
 use crate::fpu::approx::{rcp_f32, rsqrt_f32};
 use crate::fpu::ieee::*;
@@ -54,10 +52,7 @@ fn packed_single(op: SimdOp, a: u128, b: u128, imm: u8, env: &mut SseEnv) -> u12
 #[inline(never)]
 fn packed_double(op: SimdOp, a: u128, b: u128, imm: u8, env: &mut SseEnv) -> u128 {
     let ([a0, a1], [b0, b1]) = (quads(a), quads(b));
-    from_quads([
-        double(op, a0, b0, imm, env),
-        double(op, a1, b1, imm, env),
-    ])
+    from_quads([double(op, a0, b0, imm, env), double(op, a1, b1, imm, env)])
 }
 
 /// The result of an operation on floating-point values: `a` the old destination, `b` the source (a general
@@ -75,9 +70,7 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8, env: &mut SseEnv) -> u128 
         Addps | Mulps | Subps | Minps | Divps | Maxps | Sqrtps | Cmpps | Rcpps | Rsqrtps => {
             packed_single(op, a, b, imm, env)
         }
-        Addpd | Mulpd | Subpd | Minpd | Divpd | Maxpd | Sqrtpd | Cmppd => {
-            packed_double(op, a, b, imm, env)
-        }
+        Addpd | Mulpd | Subpd | Minpd | Divpd | Maxpd | Sqrtpd | Cmppd => packed_double(op, a, b, imm, env),
         Comiss => comi_f32(a as u32, b as u32, env).into(),
         Ucomiss => ucomi_f32(a as u32, b as u32, env).into(),
         Comisd => comi_f64(a as u64, b as u64, env).into(),
@@ -106,9 +99,7 @@ fn convert(op: SimdOp, a: u128, b: u128, env: &mut SseEnv) -> u128 {
             let (low, high) = (f32_from_i32(b0 as i32, env), f32_from_i32(b1 as i32, env));
             with_low64(a, low_pair(low, high, 32) as u64)
         }
-        Cvtpi2pd | Cvtdq2pd => {
-            low_pair(f64_from_i32(b0 as i32, env), f64_from_i32(b1 as i32, env), 64)
-        }
+        Cvtpi2pd | Cvtdq2pd => low_pair(f64_from_i32(b0 as i32, env), f64_from_i32(b1 as i32, env), 64),
         Cvtps2pd => low_pair(f32_to_f64(b0, env), f32_to_f64(b1, env), 64),
         Cvtpd2ps => low_pair(f64_to_f32(q0, env), f64_to_f32(q1, env), 32),
         Cvtps2pi | Cvttps2pi => {

@@ -9,9 +9,7 @@ macro_rules! lanes {
         pub(super) fn $split(v: u128) -> [$t; $n] {
             const SIZE: usize = size_of::<$t>();
             let bytes = v.to_le_bytes();
-            std::array::from_fn(|i| {
-                $t::from_le_bytes(std::array::from_fn(|j| bytes[SIZE * i + j]))
-            })
+            std::array::from_fn(|i| $t::from_le_bytes(std::array::from_fn(|j| bytes[SIZE * i + j])))
         }
 
         #[inline(always)]
@@ -63,24 +61,18 @@ fn saturate_i16(v: i32) -> u16 {
 /// Words of a, then of b, to bytes.
 fn pack_words(a: u128, b: u128, f: impl Fn(i16) -> u8) -> u128 {
     let (a, b) = (words(a), words(b));
-    from_bytes(std::array::from_fn(|i| {
-        f(if i < 8 { a[i] } else { b[i - 8] } as i16)
-    }))
+    from_bytes(std::array::from_fn(|i| f(if i < 8 { a[i] } else { b[i - 8] } as i16)))
 }
 
 /// Every other element from each: those of the halves that start at bit 0.
 fn unpack8(a: u128, b: u128) -> u128 {
     let (a, b) = (bytes(a), bytes(b));
-    from_bytes(std::array::from_fn(|i| {
-        if i % 2 == 0 { a[i / 2] } else { b[i / 2] }
-    }))
+    from_bytes(std::array::from_fn(|i| if i % 2 == 0 { a[i / 2] } else { b[i / 2] }))
 }
 
 fn unpack16(a: u128, b: u128) -> u128 {
     let (a, b) = (words(a), words(b));
-    from_words(std::array::from_fn(|i| {
-        if i % 2 == 0 { a[i / 2] } else { b[i / 2] }
-    }))
+    from_words(std::array::from_fn(|i| if i % 2 == 0 { a[i / 2] } else { b[i / 2] }))
 }
 
 fn unpack32(a: u128, b: u128) -> u128 {
@@ -95,9 +87,7 @@ fn select(imm: u8, n: usize) -> usize {
 
 /// Four words of `v` selected by `imm`.
 fn shuffle_words(v: u64, imm: u8) -> u64 {
-    (0..4).fold(0, |r, n| {
-        r | (v >> (16 * select(imm, n)) & 0xffff) << (16 * n)
-    })
+    (0..4).fold(0, |r, n| r | (v >> (16 * select(imm, n)) & 0xffff) << (16 * n))
 }
 
 fn mask_of(v: bool) -> u64 {
@@ -134,15 +124,11 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8) -> u128 {
         Psubusb => map8(a, b, u8::saturating_sub),
         Psubusw => map16(a, b, u16::saturating_sub),
         Pmullw => map16(a, b, u16::wrapping_mul),
-        Pmulhw => map16(a, b, |x, y| {
-            (i32::from(x as i16) * i32::from(y as i16) >> 16) as u16
-        }),
+        Pmulhw => map16(a, b, |x, y| (i32::from(x as i16) * i32::from(y as i16) >> 16) as u16),
         Pmulhuw => map16(a, b, |x, y| (u32::from(x) * u32::from(y) >> 16) as u16),
         Pmuludq => map64(a, b, |x, y| u64::from(x as u32) * u64::from(y as u32)),
         Pmaddwd => map32(a, b, |x, y| {
-            let product = |shift: u32| {
-                i32::from((x >> shift) as i16).wrapping_mul(i32::from((y >> shift) as i16))
-            };
+            let product = |shift: u32| i32::from((x >> shift) as i16).wrapping_mul(i32::from((y >> shift) as i16));
             product(0).wrapping_add(product(16)) as u32
         }),
         Psadbw => map64(a, b, |x, y| {
@@ -174,9 +160,7 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8) -> u128 {
         Packuswb => pack_words(a, b, saturate_u8),
         Packssdw => {
             let (a, b) = (dwords(a), dwords(b));
-            from_words(std::array::from_fn(|i| {
-                saturate_i16(if i < 4 { a[i] } else { b[i - 4] } as i32)
-            }))
+            from_words(std::array::from_fn(|i| saturate_i16(if i < 4 { a[i] } else { b[i - 4] } as i32)))
         }
         Punpcklbw => unpack8(a, b),
         Punpcklwd => unpack16(a, b),
@@ -208,14 +192,8 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8) -> u128 {
             a & !(0xffff << at) | (b & 0xffff) << at
         }
         Pextrw => b >> (16 * u32::from(imm & 7)) & 0xffff,
-        Pmovmskb => bytes(b)
-            .iter()
-            .rev()
-            .fold(0, |m, v| m << 1 | u128::from(v >> 7)),
-        Movmskps => dwords(b)
-            .iter()
-            .rev()
-            .fold(0, |m, v| m << 1 | u128::from(v >> 31)),
+        Pmovmskb => bytes(b).iter().rev().fold(0, |m, v| m << 1 | u128::from(v >> 7)),
+        Movmskps => dwords(b).iter().rev().fold(0, |m, v| m << 1 | u128::from(v >> 31)),
         Movmskpd => b >> 63 & 1 | b >> 127 << 1,
         // Mova, Movu, Movd, Movq2dq.
         _ => b,

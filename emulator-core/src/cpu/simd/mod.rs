@@ -56,7 +56,7 @@ impl Cpu {
         } else {
             self.simd_usable()?;
         }
-        if info.uses_mmx(mmx_form) {
+        if info.uses_mmx(mmx_form, op.base != REG_FORM) {
             return self.exec_mmx(bus, op, simd, info);
         }
         if info.dst == Class::Memory {
@@ -96,11 +96,7 @@ impl Cpu {
     /// An unmasked exception: #XM, or #UD for a system that does not know it.
     #[cold]
     fn simd_exception(&self) -> Fault {
-        if self.cr4 & cr4::OSXMMEXCPT != 0 {
-            Fault::XM
-        } else {
-            Fault::UD
-        }
+        if self.cr4 & cr4::OSXMMEXCPT != 0 { Fault::XM } else { Fault::UD }
     }
 
     /// The second operand of an operation on SSE registers, zero-extended.
@@ -120,13 +116,7 @@ impl Cpu {
 
     /// Loads a memory operand of 2, 4, 8 or 16 bytes.
     #[inline]
-    fn simd_load<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        op: &Op,
-        width: u32,
-        align: bool,
-    ) -> Exec<u128> {
+    fn simd_load<B: CpuBus>(&mut self, bus: &mut B, op: &Op, width: u32, align: bool) -> Exec<u128> {
         let lin = self.linear_read(op.seg & 7, self.offset_any(op), width)?;
         Ok(match width {
             2 => self.read_lin16(bus, lin)?.into(),
@@ -155,14 +145,7 @@ impl Cpu {
 
     /// MASKMOVQ, MASKMOVDQU: the bytes whose mask byte has bit 7 set. Pages that none of them touches
     /// cannot fault.
-    fn masked_store<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        op: &Op,
-        value: u128,
-        mask: u128,
-        width: u32,
-    ) -> Exec {
+    fn masked_store<B: CpuBus>(&mut self, bus: &mut B, op: &Op, value: u128, mask: u128, width: u32) -> Exec {
         let lin = self.linear_write(op.seg & 7, self.offset_any(op), width)?;
         let selected = integer::compute(SimdOp::Pmovmskb, 0, mask, 0) as u32;
         if selected == 0 {

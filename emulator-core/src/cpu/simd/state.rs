@@ -20,19 +20,11 @@ const REGISTERS: usize = 8;
 impl Cpu {
     /// MXCSR bits that may be set: DAZ came with the Pentium 4.
     fn mxcsr_mask(&self) -> u32 {
-        if self.model >= CpuModel::Pentium4 {
-            0xffff
-        } else {
-            0xffbf
-        }
+        if self.model >= CpuModel::Pentium4 { 0xffff } else { 0xffbf }
     }
 
     fn checked_mxcsr(&self, value: u32) -> Exec<u32> {
-        if value & !self.mxcsr_mask() == 0 {
-            Ok(value)
-        } else {
-            Err(Fault::gp(0))
-        }
+        if value & !self.mxcsr_mask() == 0 { Ok(value) } else { Err(Fault::gp(0)) }
     }
 
     /// Executes an operation on control state.
@@ -58,11 +50,7 @@ impl Cpu {
             _ => {
                 // CLFLUSH: nothing to flush, but the address must be readable.
                 let lin = self.linear_read(seg, offset, 1)?;
-                let want = Want {
-                    write: false,
-                    user: self.derived.user != 0,
-                    fetch: false,
-                };
+                let want = Want { write: false, user: self.derived.user != 0, fetch: false };
                 self.translate(bus, lin, want)?;
             }
         }
@@ -71,11 +59,7 @@ impl Cpu {
 
     /// Unlike the instructions on registers, FXSAVE and FXRSTOR answer CR0.EM with #NM.
     fn fx_usable(&self) -> Exec {
-        if self.cr0 & (cr0::EM | cr0::TS) != 0 {
-            Err(Fault::NM)
-        } else {
-            Ok(())
-        }
+        if self.cr0 & (cr0::EM | cr0::TS) != 0 { Err(Fault::NM) } else { Ok(()) }
     }
 
     fn fxsave<B: CpuBus>(&mut self, bus: &mut B, seg: u8, offset: u32) -> Exec {
@@ -127,9 +111,5 @@ impl Cpu {
 
 /// #GP(0) for an address that is not a multiple of 16.
 pub(super) fn aligned(lin: u32) -> Exec<u32> {
-    if lin.is_multiple_of(16) {
-        Ok(lin)
-    } else {
-        Err(Fault::gp(0))
-    }
+    if lin.is_multiple_of(16) { Ok(lin) } else { Err(Fault::gp(0)) }
 }

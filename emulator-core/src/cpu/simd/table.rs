@@ -50,11 +50,7 @@ impl Info {
     /// Bytes of the memory operand in this form.
     #[must_use]
     pub const fn memory_width(&self, mmx_form: bool) -> u32 {
-        if mmx_form && self.width > 8 {
-            8
-        } else {
-            self.width as u32
-        }
+        if mmx_form && self.width > 8 { 8 } else { self.width as u32 }
     }
 
     /// Whether an XMM register or MXCSR is involved: needs CR4.OSFXSR.
@@ -66,9 +62,10 @@ impl Info {
     }
 
     /// Whether an MMX register is involved: the x87 unit changes to MMX mode, pending x87 errors come first.
+    /// CVTPI2PS and CVTPI2PD with a `memory` operand leave the unit alone (as measured on an Intel host).
     #[must_use]
-    pub const fn uses_mmx(&self, mmx_form: bool) -> bool {
-        mmx_form || matches!(self.dst, Class::Mmx) || matches!(self.src, Class::Mmx)
+    pub const fn uses_mmx(&self, mmx_form: bool, memory: bool) -> bool {
+        mmx_form || matches!(self.dst, Class::Mmx) || (matches!(self.src, Class::Mmx) && !memory)
     }
 }
 

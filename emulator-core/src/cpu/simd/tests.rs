@@ -66,10 +66,7 @@ impl Lab {
         cpu.single = true;
         cpu.x87.init();
         cpu.set_reg32(RDI, AT);
-        Lab {
-            cpu,
-            bus: RamBus(Memory::new(1 << 20, &[])),
-        }
+        Lab { cpu, bus: RamBus(Memory::new(1 << 20, &[])) }
     }
 
     fn run(&mut self, bytes: &[u8]) -> Exec {
@@ -99,7 +96,6 @@ impl Lab {
     }
 }
 
-const ADDPS_MEM: &[u8] = &[0x0f, 0x58, 0x07];
 const ADDPS_REG: &[u8] = &[0x0f, 0x58, 0xc1];
 const ADDSD_REG: &[u8] = &[0xf2, 0x0f, 0x58, 0xc1];
 const DIVSS_REG: &[u8] = &[0xf3, 0x0f, 0x5e, 0xc1];
@@ -193,13 +189,7 @@ fn a_pending_x87_error_comes_before_mmx_but_not_before_sse() {
         let mut env = [0; 28];
         env[..4].copy_from_slice(&0x37eu32.to_le_bytes());
         env[4] = 1;
-        lab.cpu.x87.load_env(
-            &env,
-            crate::fpu::ImageMode {
-                operand32: true,
-                protected: true,
-            },
-        );
+        lab.cpu.x87.load_env(&env, crate::fpu::ImageMode { operand32: true, protected: true });
         assert!(lab.cpu.x87.pending_exception());
         lab.fault(bytes).map(|(vector, _)| vector)
     };
@@ -225,8 +215,7 @@ fn aligned_operands_must_be_aligned_and_others_need_not() {
             let mut lab = Lab::new(CpuModel::Pentium4);
             lab.cpu.set_reg32(RDI, AT + 8);
             let mmx = op.imm & super::MMX_FORM != 0;
-            let expected = (simd.info().aligned && !mmx)
-                || matches!(simd, SimdOp::Fxsave | SimdOp::Fxrstor);
+            let expected = (simd.info().aligned && !mmx) || matches!(simd, SimdOp::Fxsave | SimdOp::Fxrstor);
             assert_eq!(lab.fault(&bytes), if expected { gp } else { None }, "{simd:?}");
         }
     }

@@ -1,9 +1,6 @@
 //! Every SIMD instruction against the CPU that the tests run on, over the whole 0F opcode space: whatever
 //! decodes as [`Kind::Simd`] is executed natively and by us on the same state, which must end the same.
-#![allow(
-    unsafe_code,
-    reason = "builds and calls machine code: the host CPU is the oracle"
-)]
+#![allow(unsafe_code, reason = "builds and calls machine code: the host CPU is the oracle")]
 
 use std::arch::asm;
 use std::fmt::Write as _;
@@ -39,9 +36,10 @@ macro_rules! offset {
 }
 
 /// Bytes of executable memory.
-const CODE: usize = 4096;
+const CODE: usize = 8192;
 
-/// A page for machine code.
+/// Memory for machine code: two routines around one instruction. The first loads MMX registers before it and
+/// stores them after; the second has the x87 unit start from FNINIT and stores its environment.
 struct Page(*mut u8);
 
 impl Page {
@@ -56,9 +54,30 @@ impl Page {
         Page(at as *mut u8)
     }
 
-    /// Runs `insn` on `state`. `mmx`: MMX registers are loaded before and stored after; otherwise the x87
-    /// unit starts from FNINIT and its environment is stored.
-    fn run(&self, insn: &[u8], state: &mut State, mmx: bool) {
+    fn entry(&self, mmx: bool) -> *mut u8 {
+        self.0.wrapping_add(if mmx { 0 } else { CODE / 2 })
+    }
+
+    /// Builds the routines around `insn`.
+    fn prepare(&self, insn: &[u8]) {
+        for mmx in [true, false] {
+            let code = Page::routine(insn, mmx);
+            assert!(code.len() <= CODE / 2);
+            // SAFETY: half of the memory that `new` made, which nothing else refers to.
+            unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.entry(mmx), code.len()) };
+        }
+    }
+
+    /// Runs one of the routines on `state`.
+    fn run(&self, state: &mut State, mmx: bool) {
+        // SAFETY: the code touches registers named in `routine`, the stack below the return address and
+        // `state` (its memory operand included), and unmasks no exception.
+        unsafe {
+            asm!("call {f}", f = in(reg) self.entry(mmx), in("rdi") state, clobber_abi("sysv64"));
+        }
+    }
+
+    fn routine(insn: &[u8], mmx: bool) -> Vec<u8> {
         let mut code = vec![0x53, 0x49, 0x89, 0xf8]; // push rbx; mov r8, rdi
         // An instruction `opcode [r8 + field]` with `reg` in ModRM.
         let access = |code: &mut Vec<u8>, opcode: &[u8], reg: usize, at: u32| {
@@ -99,13 +118,7 @@ impl Page {
         }
         access(&mut code, &[0x41, 0x0f, 0xae], 2, offset!(saved));
         code.extend([0x0f, 0x77, 0x5b, 0xc3]); // emms; pop rbx; ret
-        assert!(code.len() <= CODE);
-        // SAFETY: the page is ours and large enough; the code touches registers named here, the stack
-        // below the return address and `state` (its memory operand included), and unmasks no exception.
-        unsafe {
-            std::ptr::copy_nonoverlapping(code.as_ptr(), self.0, code.len());
-            asm!("call {f}", f = in(reg) self.0, in("rdi") state, clobber_abi("sysv64"));
-        }
+        code
     }
 }
 
@@ -125,20 +138,12 @@ impl Rng {
 
     fn byte(&mut self) -> u8 {
         const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0x81, 0xff, 0xfe, 0x10];
-        if self.below(2) == 0 {
-            EDGES[self.below(8) as usize]
-        } else {
-            self.next() as u8
-        }
+        if self.below(2) == 0 { EDGES[self.below(8) as usize] } else { self.next() as u8 }
     }
 
     fn word(&mut self) -> u16 {
         const EDGES: [u16; 8] = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x00ff, 0xff7f];
-        if self.below(2) == 0 {
-            EDGES[self.below(8) as usize]
-        } else {
-            self.next() as u16
-        }
+        if self.below(2) == 0 { EDGES[self.below(8) as usize] } else { self.next() as u16 }
     }
 
     fn single(&mut self) -> u32 {
@@ -250,16 +255,10 @@ fn ours(lab: &mut Lab, op: &Op, start: &State, memory: bool) -> State {
 }
 
 /// Compares `rounds` runs of an instruction; the first difference as text.
-fn compare(
-    page: &Page,
-    lab: &mut Lab,
-    rng: &mut Rng,
-    bytes: &[u8],
-    op: &Op,
-    rounds: u32,
-) -> Option<String> {
+fn compare(page: &Page, lab: &mut Lab, rng: &mut Rng, bytes: &[u8], op: &Op, rounds: u32) -> Option<String> {
     let simd = SimdOp::of(op.imm)?;
     let memory = op.base != REG_FORM;
+    page.prepare(bytes);
     for round in 0..rounds {
         let start = rng.state();
         // Now and then how the instruction leaves the x87 tags instead of what it computes in MMX.
@@ -268,7 +267,7 @@ fn compare(
         if memory {
             host.gpr[7] = (&raw mut host.memory).addr() as u64;
         }
-        page.run(bytes, &mut host, mmx);
+        page.run(&mut host, mmx);
         let mut our = ours(lab, op, &start, memory);
         host.env = [0, 0, u32::from(host.env[2] & 0xffff != 0xffff), 0, 0, 0, 0];
         host.saved = 0;
@@ -280,9 +279,8 @@ fn compare(
         } else {
             (our.mm, host.mm) = ([0; 8], [0; 8]);
             // Registers were not loaded: results that depend on them say nothing.
-            if simd.info().uses_mmx(op.imm & super::super::MMX_FORM != 0) {
-                (our.xmm, our.gpr, our.memory, our.mxcsr) =
-                    (host.xmm, host.gpr, host.memory, host.mxcsr);
+            if simd.info().uses_mmx(op.imm & super::super::MMX_FORM != 0, memory) {
+                (our.xmm, our.gpr, our.memory, our.mxcsr) = (host.xmm, host.gpr, host.memory, host.mxcsr);
             }
         }
         host.flags &= u64::from(STATUS);
@@ -290,9 +288,7 @@ fn compare(
             (our.flags, host.flags) = (0, 0);
         }
         if our != host {
-            return Some(format!(
-                "{simd:?} {bytes:x?}\n start {start:x?}\n ours {our:x?}\n host {host:x?}\n"
-            ));
+            return Some(format!("{simd:?} {bytes:x?}\n start {start:x?}\n ours {our:x?}\n host {host:x?}\n"));
         }
     }
     None
@@ -326,7 +322,7 @@ fn every_instruction_matches_the_host() {
                     bytes.truncate(op.len.into());
                     covered.push(simd);
                     forms += 1;
-                    if let Some(text) = compare(&page, &mut lab, &mut rng, &bytes, &op, 200) {
+                    if let Some(text) = compare(&page, &mut lab, &mut rng, &bytes, &op, 100) {
                         failed += 1;
                         if failed <= 6 {
                             let _ = writeln!(failures, "{text}");
