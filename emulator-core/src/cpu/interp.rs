@@ -29,7 +29,7 @@ pub enum Leave {
     /// The instruction at `rip` raised a fault or must run alone.
     Fault(Fault),
     /// The instruction at `rip` is one that always runs alone.
-    Alone,
+    Alone(Op),
     /// In single-step use: the op retired.
     Retired,
 }
@@ -1063,7 +1063,7 @@ impl Cpu {
                     }
                     X87Reg | X87Load | X87Store | X87Env | Fwait => t!(cpu.exec_x87(bus, op)),
                     Simd => t!(cpu.exec_simd(bus, op)),
-                    Alone => return self::Leave::Alone,
+                    Alone => return self::Leave::Alone(*op),
                     _ => t!(cpu.cold(bus, op)),
                 }
             }

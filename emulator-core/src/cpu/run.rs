@@ -109,7 +109,7 @@ impl Cpu {
                 } => from = (block, slot, rip),
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
-                Leave::Alone => self.step_op(bus, code, ops[0]),
+                Leave::Alone(op) => self.step_op(bus, code, op),
                 Leave::Budget | Leave::Retired => {}
             }
         }
@@ -293,7 +293,9 @@ impl Cpu {
                 self.rip = self.next_rip;
                 self.icount += 1;
                 self.system_flags &= !self.rf_to_clear(op);
-                if trap || self.debug_enabled() || self.pending_debug != 0 {
+                // A software interrupt's handler is entered before a trap could be taken (SDM vol. 3, 6.9).
+                let trap = trap && !Self::enters_handler(op);
+                if trap || self.pending_debug != 0 {
                     let _shutdown_shows_in_activity = self.debug_trap(bus, trap);
                 }
             }
@@ -320,6 +322,12 @@ impl Cpu {
                     | System::Int
             );
         if loads { 0 } else { flags::RF }
+    }
+
+    fn enters_handler(op: Op) -> bool {
+        use super::op::System;
+        op.kind == Kind::Alone
+            && matches!(op.system(), System::Int | System::Int1 | System::Int3 | System::Into)
     }
 
     /// One op through the block loop.

@@ -324,6 +324,8 @@ impl Cpu {
         self.cpl = 0;
         self.msr = Msrs {
             pat: 0x0007_0406_0007_0406,
+            // Fast strings.
+            misc_enable: 1,
             tsc_offset: self.msr.tsc_offset,
             ..Msrs::default()
         };

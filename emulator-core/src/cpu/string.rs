@@ -130,12 +130,12 @@ impl Cpu {
         if s.is(StringOp::Ins) {
             let lin = self.linear_write(ES, di, s.width)?;
             self.check_write(bus, lin, s.width, self.derived.user != 0)?;
-            let value = bus.port_read(self.index, self.icount, port, s.width as u8);
+            let value = self.in_port(bus, port, s.width as u8)?;
             self.store_at(bus, di, s.width, value)?;
             self.advance(RDI, s, 1);
         } else {
             let value = self.load_at(bus, s.seg, si, s.width)?;
-            bus.port_write(self.index, self.icount, port, s.width as u8, value);
+            self.out_port(bus, port, s.width as u8, value)?;
             self.advance(RSI, s, 1);
         }
         Ok(())

@@ -110,6 +110,15 @@ impl BlockBackend for MemoryBlock {
     }
 }
 
+/// How much a drive was used, for an activity light.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// 512-byte (disk, floppy) or 2048-byte (CD-ROM) sectors read since power-on.
+    pub sectors_read: u64,
+    /// Sectors written since power-on.
+    pub sectors_written: u64,
+}
+
 /// A device's hold on its backend. It is a host handle and no guest state: a snapshot leaves it out, two
 /// devices compare equal whatever is behind them, and a copy of a device starts without one. Whoever
 /// restores a device attaches the backend again.

@@ -7,6 +7,7 @@ pub mod dma;
 pub mod floppy;
 pub mod fw_cfg;
 pub mod host_bridge;
+pub mod hpet;
 pub mod i8042;
 pub mod ide;
 pub mod io_apic;

@@ -299,7 +299,7 @@ impl Channel {
             Access::High => 2,
             Access::Both => 3,
         };
-        flags.bits() | access << 4 | self.mode << 1 | u8::from(self.bcd)
+        flags.bits() | (access << 4) | (self.mode << 1) | u8::from(self.bcd)
     }
 
     fn latch_count(&mut self, tick: u64) {
@@ -342,7 +342,9 @@ fn from_bcd(raw: u16) -> u32 {
 }
 
 fn to_bcd(value: u16) -> u16 {
-    value / 1000 % 10 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 | value % 10
+    [1000, 100, 10, 1]
+        .into_iter()
+        .fold(0, |bcd, unit| (bcd << 4) | (value / unit % 10))
 }
 
 /// What the PC speaker does at present.
@@ -468,7 +470,10 @@ impl Pit {
 
     fn read_system_control(&self, tick: u64) -> u8 {
         let mut value = self.control;
-        value.set(SystemControl::REFRESH, tick / REFRESH_TICKS & 1 != 0);
+        value.set(
+            SystemControl::REFRESH,
+            !(tick / REFRESH_TICKS).is_multiple_of(2),
+        );
         value.set(SystemControl::OUT2, self.channels[2].out(tick));
         value.bits()
     }
@@ -570,7 +575,7 @@ mod tests {
             self.inb(0x40 + u16::from(channel))
         }
 
-        fn to_tick(&mut self, tick: u64) -> usize {
+        fn run_to(&mut self, tick: u64) -> usize {
             self.bench.advance(&mut self.pit, PIT_HZ.time_of(tick))
         }
 
@@ -594,20 +599,20 @@ mod tests {
         rig.program(0, 2, 11932);
         rig.edge();
         // The count is loaded one clock after the write.
-        assert_eq!(rig.to_tick(1 + 11932 * 1000), 1000);
+        assert_eq!(rig.run_to(1 + 11932 * 1000), 1000);
         assert_eq!(
             rig.bench.events.deadline(EventId::PitChannel0),
             Some(PIT_HZ.time_of(1 + 11932 * 1001))
         );
         assert!(rig.edge());
-        assert_eq!(rig.to_tick(11932 * 1001), 0);
+        assert_eq!(rig.run_to(11932 * 1001), 0);
         assert!(!rig.edge());
     }
 
     #[test]
     fn power_on_gives_18_interrupts_a_second() {
         let mut rig = Rig::new();
-        assert_eq!(rig.to_tick(65536 * 18), 18);
+        assert_eq!(rig.run_to(65536 * 18), 18);
     }
 
     #[test]
@@ -616,12 +621,12 @@ mod tests {
         rig.edge();
         rig.program(0, 0, 100);
         assert_eq!(rig.bench.irq.isa() & 1, 0);
-        assert_eq!(rig.to_tick(100), 0);
+        assert_eq!(rig.run_to(100), 0);
         assert_eq!(rig.count(0), 1);
-        assert_eq!(rig.to_tick(101), 1);
+        assert_eq!(rig.run_to(101), 1);
         assert_eq!(rig.bench.irq.isa() & 1, 1);
         assert!(rig.edge());
-        assert_eq!(rig.to_tick(200_000), 0);
+        assert_eq!(rig.run_to(200_000), 0);
         assert_eq!(rig.count(0), (100_i64 - 199_999).rem_euclid(65536) as u16);
     }
 
@@ -631,12 +636,12 @@ mod tests {
         rig.program(2, 0, 100);
         rig.out(0x61, 1);
         rig.out(0x42, 50);
-        rig.to_tick(1000);
+        rig.run_to(1000);
         assert!(!rig.out2());
         rig.out(0x42, 0);
-        rig.to_tick(1000 + 50);
+        rig.run_to(1000 + 50);
         assert!(!rig.out2());
-        rig.to_tick(1000 + 51);
+        rig.run_to(1000 + 51);
         assert!(rig.out2());
     }
 
@@ -645,15 +650,15 @@ mod tests {
         let mut rig = Rig::new();
         rig.out(0x61, 1);
         rig.program(2, 0, 1000);
-        rig.to_tick(401);
+        rig.run_to(401);
         rig.out(0x61, 0);
-        rig.to_tick(5000);
+        rig.run_to(5000);
         assert_eq!(rig.count(2), 600);
         assert!(!rig.out2());
         rig.out(0x61, 1);
-        rig.to_tick(5001 + 599);
+        rig.run_to(5001 + 599);
         assert_eq!(rig.count(2), 1);
-        rig.to_tick(5001 + 600);
+        rig.run_to(5001 + 600);
         assert!(rig.out2());
     }
 
@@ -661,16 +666,16 @@ mod tests {
     fn mode_1_fires_when_the_gate_rises_and_retriggers() {
         let mut rig = Rig::new();
         rig.program(2, 1, 10);
-        rig.to_tick(100);
+        rig.run_to(100);
         assert!(rig.out2());
         rig.out(0x61, 1);
-        rig.to_tick(105);
+        rig.run_to(105);
         assert!(!rig.out2());
         rig.out(0x61, 0);
         rig.out(0x61, 1);
-        rig.to_tick(115);
+        rig.run_to(115);
         assert!(!rig.out2(), "restarted at 106");
-        rig.to_tick(116);
+        rig.run_to(116);
         assert!(rig.out2());
     }
 
@@ -681,13 +686,13 @@ mod tests {
         rig.out(0x61, 1);
         rig.out(0x42, 40);
         rig.out(0x42, 0);
-        rig.to_tick(11);
+        rig.run_to(11);
         assert!(rig.out2(), "the running shot keeps its length");
         rig.out(0x61, 0);
         rig.out(0x61, 1);
-        rig.to_tick(12 + 39);
+        rig.run_to(12 + 39);
         assert!(!rig.out2());
-        rig.to_tick(12 + 40);
+        rig.run_to(12 + 40);
         assert!(rig.out2());
     }
 
@@ -698,7 +703,7 @@ mod tests {
         rig.program(2, 2, 5);
         let levels: Vec<bool> = (1..=10)
             .map(|t| {
-                rig.to_tick(t);
+                rig.run_to(t);
                 rig.out2()
             })
             .collect();
@@ -710,14 +715,14 @@ mod tests {
     fn mode_2_new_count_waits_for_the_end_of_the_period() {
         let mut rig = Rig::new();
         rig.program(0, 2, 100);
-        rig.to_tick(51);
+        rig.run_to(51);
         rig.out(0x40, 20);
         rig.out(0x40, 0);
         rig.edge();
-        assert_eq!(rig.to_tick(100), 0);
-        assert_eq!(rig.to_tick(101), 1);
-        assert_eq!(rig.to_tick(121), 1);
-        assert_eq!(rig.to_tick(141), 1);
+        assert_eq!(rig.run_to(100), 0);
+        assert_eq!(rig.run_to(101), 1);
+        assert_eq!(rig.run_to(121), 1);
+        assert_eq!(rig.run_to(141), 1);
     }
 
     #[test]
@@ -728,7 +733,7 @@ mod tests {
             rig.program(2, 3, count);
             let levels: Vec<bool> = (1..=u64::from(count))
                 .map(|t| {
-                    rig.to_tick(t);
+                    rig.run_to(t);
                     rig.out2()
                 })
                 .collect();
@@ -742,7 +747,7 @@ mod tests {
         let mut rig = Rig::new();
         rig.program(0, 3, 1000);
         for (tick, count) in [(1, 1000), (2, 998), (500, 2), (501, 1000), (1000, 2)] {
-            rig.to_tick(tick);
+            rig.run_to(tick);
             assert_eq!(rig.count(0), count);
         }
     }
@@ -752,29 +757,29 @@ mod tests {
         let mut rig = Rig::new();
         rig.program(0, 4, 50);
         rig.edge();
-        assert_eq!(rig.to_tick(51), 0);
+        assert_eq!(rig.run_to(51), 0);
         assert_eq!(rig.status(0) & 0x80, 0);
-        assert_eq!(rig.to_tick(52), 1);
+        assert_eq!(rig.run_to(52), 1);
         assert_eq!(rig.status(0) & 0x80, 0x80);
         assert!(rig.edge());
-        assert_eq!(rig.to_tick(500_000), 0);
+        assert_eq!(rig.run_to(500_000), 0);
         rig.out(0x40, 10);
         rig.out(0x40, 0);
-        assert_eq!(rig.to_tick(600_000), 1, "a new count is a new shot");
+        assert_eq!(rig.run_to(600_000), 1, "a new count is a new shot");
     }
 
     #[test]
     fn mode_5_strobes_after_the_gate_rises() {
         let mut rig = Rig::new();
         rig.program(2, 5, 10);
-        rig.to_tick(50);
+        rig.run_to(50);
         assert!(rig.out2());
         rig.out(0x61, 1);
-        rig.to_tick(60);
+        rig.run_to(60);
         assert!(rig.out2());
-        rig.to_tick(61);
+        rig.run_to(61);
         assert!(!rig.out2());
-        rig.to_tick(62);
+        rig.run_to(62);
         assert!(rig.out2());
     }
 
@@ -784,9 +789,9 @@ mod tests {
         rig.out(0x43, 0x31);
         rig.out(0x40, 0x00);
         rig.out(0x40, 0x10);
-        rig.to_tick(2);
+        rig.run_to(2);
         assert_eq!(rig.count(0), 0x0999);
-        rig.to_tick(1002);
+        rig.run_to(1002);
         assert_eq!(rig.count(0), 0x9999);
     }
 
@@ -794,17 +799,17 @@ mod tests {
     fn zero_means_the_largest_count() {
         let mut rig = Rig::new();
         rig.program(0, 2, 0);
-        assert_eq!(rig.to_tick(65536), 0);
-        assert_eq!(rig.to_tick(65537), 1);
+        assert_eq!(rig.run_to(65536), 0);
+        assert_eq!(rig.run_to(65537), 1);
     }
 
     #[test]
     fn a_latched_count_stands_still_until_read() {
         let mut rig = Rig::new();
         rig.program(0, 2, 1000);
-        rig.to_tick(101);
+        rig.run_to(101);
         rig.out(0x43, 0x00);
-        rig.to_tick(301);
+        rig.run_to(301);
         rig.out(0x43, 0x00);
         assert_eq!(u16::from_le_bytes([rig.inb(0x40), rig.inb(0x40)]), 900);
         assert_eq!(rig.count(0), 700);
@@ -815,7 +820,7 @@ mod tests {
         let mut rig = Rig::new();
         rig.program(0, 2, 1000);
         rig.program(1, 3, 500);
-        rig.to_tick(101);
+        rig.run_to(101);
         rig.out(0x43, 0xc6);
         assert_eq!(rig.inb(0x40), 0xb4);
         assert_eq!(u16::from_le_bytes([rig.inb(0x40), rig.inb(0x40)]), 900);
@@ -831,7 +836,7 @@ mod tests {
         rig.out(0x40, 100);
         rig.out(0x40, 0);
         assert_eq!(rig.status(0) & 0x40, 0x40);
-        rig.to_tick(1);
+        rig.run_to(1);
         assert_eq!(rig.status(0) & 0x40, 0);
     }
 
@@ -840,11 +845,11 @@ mod tests {
         let mut rig = Rig::new();
         rig.out(0x43, 0x14);
         rig.out(0x40, 200);
-        rig.to_tick(11);
+        rig.run_to(11);
         assert_eq!((rig.inb(0x40), rig.inb(0x40)), (190, 190));
         rig.out(0x43, 0x24);
         rig.out(0x40, 2);
-        rig.to_tick(12 + 256);
+        rig.run_to(12 + 256);
         assert_eq!(rig.inb(0x40), 1);
     }
 
@@ -854,9 +859,9 @@ mod tests {
         rig.out(0x61, 0xff);
         assert_eq!(rig.inb(0x61) & 0x0f, 0x0f);
         let first = rig.inb(0x61) & 0x10;
-        rig.to_tick(18);
+        rig.run_to(18);
         assert_ne!(rig.inb(0x61) & 0x10, first);
-        rig.to_tick(36);
+        rig.run_to(36);
         assert_eq!(rig.inb(0x61) & 0x10, first);
     }
 
@@ -879,9 +884,9 @@ mod tests {
         rig.pit.set_irq_enabled(false, &mut rig.bench.cx());
         rig.edge();
         rig.program(0, 2, 100);
-        rig.to_tick(1000);
+        rig.run_to(1000);
         assert!(!rig.edge());
         rig.pit.set_irq_enabled(true, &mut rig.bench.cx());
-        assert_eq!(rig.to_tick(2001), 11);
+        assert_eq!(rig.run_to(2001), 11);
     }
 }

@@ -191,7 +191,7 @@ impl Rtc {
         if self.b().contains(B::BINARY) {
             value
         } else {
-            value / 10 << 4 | value % 10
+            ((value / 10) << 4) | (value % 10)
         }
     }
 

@@ -63,6 +63,8 @@ impl Cpu {
     /// Delivers a fault of the current instruction, escalating to a double fault and to shutdown
     /// (SDM vol. 3, 6.15, interrupt 8). Afterwards `rip` and `next_rip` are the handler's first instruction.
     pub fn deliver<B: CpuBus>(&mut self, bus: &mut B, fault: Fault) -> Delivered {
+        // The instruction did not complete: its data breakpoints do not count.
+        self.pending_debug = 0;
         let mut current = fault;
         loop {
             let source = Source::Exception(current.code());
@@ -105,6 +107,8 @@ impl Cpu {
 
     /// Delivers #DB between instructions (DR6 already says why).
     pub(in crate::cpu) fn deliver_debug<B: CpuBus>(&mut self, bus: &mut B) -> Delivered {
+        // A trap after HLT finds the CPU awake.
+        self.activity = Activity::Running;
         self.deliver_event(bus, 1, Source::Debug)
     }
 

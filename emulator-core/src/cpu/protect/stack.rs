@@ -4,6 +4,7 @@ use crate::bus::CpuBus;
 use crate::cpu::fault::{Exec, Fault};
 use crate::cpu::segment::{Seg, Segment};
 use crate::cpu::state::{Cpu, RSP};
+use crate::cpu::tlb;
 
 /// A gate with 31 parameters pushes 35 words.
 const FRAME_MAX: usize = 36;
@@ -167,7 +168,11 @@ impl Cpu {
             && stack.segment.contains(bottom.into(), total.into())
         {
             // No word wraps: one check for the whole range.
-            self.check_write(bus, base.wrapping_add(bottom), total, stack.user)?;
+            let lin = base.wrapping_add(bottom);
+            let entry = self.tlb.write[tlb::slot(lin, stack.user.into())];
+            if tlb::hit(entry, lin, total).is_none() {
+                self.check_write(bus, lin, total, stack.user)?;
+            }
             return Ok(stack.moved(bottom));
         }
         let mut sp = top;
@@ -181,7 +186,7 @@ impl Cpu {
         Ok(stack.moved(sp))
     }
 
-    /// Stores a frame that [`check_frame`](Self::check_frame) has passed.
+    /// Stores a frame that [`check_frame`](Self::check_frame) has passed. Data breakpoints on it trap afterwards.
     pub(in crate::cpu) fn store_frame<B: CpuBus>(
         &mut self,
         bus: &mut B,
@@ -193,6 +198,9 @@ impl Cpu {
         for &word in frame.words.iter().take(frame.len) {
             sp = sp.wrapping_sub(size) & mask;
             let lin = (stack.segment.base as u32).wrapping_add(sp);
+            if self.debug_enabled() {
+                self.data_breakpoint(lin, size, true);
+            }
             match (frame.wide, stack.user) {
                 (true, true) => self.write_lin32(bus, lin, word)?,
                 (true, false) => self.sys_write32(bus, lin, word)?,

@@ -117,6 +117,9 @@ impl Cpu {
 
     /// The debug trap after an instruction, when TF was set as it began (`single_step`) or conditions are
     /// pending. After a load of SS it is put off (single step) or kept (the rest) for one instruction.
+    ///
+    /// INT n, INT3, INTO and INT1 are not single-stepped: they clear TF, and their handler's first instruction
+    /// runs untrapped (SDM vol. 3, 18.3.1.4); pass `single_step` false after them.
     pub fn debug_trap<B: CpuBus>(&mut self, bus: &mut B, single_step: bool) -> Option<Delivered> {
         if self.shadow == Shadow::MovSs {
             return None;

@@ -166,6 +166,34 @@ fn breakpoints_match_by_kind_and_length() {
 }
 
 #[test]
+fn frames_hit_data_breakpoints_and_faults_forget_them() {
+    // SDM vol. 3, 18.2.4: a push by an interrupt is a data write.
+    let mut lab = Lab::protected();
+    lab.set_gate(1, gate(0x8e, CODE0, 0x3_0000, 0));
+    lab.set_gate(6, gate(0x8e, CODE0, 0x3_1000, 0));
+    lab.set_gate(0x40, gate(0x8e, CODE0, 0x3_2000, 0));
+    lab.cpu.dr[0] = u64::from(STACK0 - 4);
+    lab.cpu.dr[7] = 0x401 | 0xd << 16;
+    lab.cpu.take_interrupt(&mut lab.bus, 0x40);
+    assert_eq!(lab.cpu.pending_debug, 1);
+    assert!(lab.cpu.debug_trap(&mut lab.bus, false).is_some());
+    assert_eq!(lab.stack32(1), [0x3_2000]);
+    lab.cpu.pending_debug = 4;
+    lab.deliver(Fault::UD);
+    assert_eq!(lab.cpu.pending_debug, 0);
+}
+
+#[test]
+fn single_step_over_hlt_wakes() {
+    let mut lab = Lab::protected();
+    lab.set_gate(1, gate(0x8e, CODE0, 0x3_0000, 0));
+    lab.ok(|c, _| c.hlt());
+    assert_eq!(lab.cpu.activity, Activity::Halted);
+    assert!(lab.cpu.debug_trap(&mut lab.bus, true).is_some());
+    assert_eq!(lab.cpu.activity, Activity::Running);
+}
+
+#[test]
 fn single_step_waits_behind_mov_ss() {
     // SDM vol. 3, 6.8.3.
     let mut lab = Lab::protected();

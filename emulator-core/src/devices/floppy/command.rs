@@ -36,7 +36,7 @@ pub enum Command {
     Lock(bool),
     Verify,
     PartId,
-    /// DRIVE SPECIFICATION of later parts: takes its bytes, no result.
+    /// OPTION of later parts: takes its byte, no result.
     Option,
     Invalid,
 }

@@ -13,8 +13,7 @@ mod transfer;
 
 pub use format::{DriveType, Format};
 
-use super::block::{BlockBackend, BlockStatus, Media};
-use super::ide::Activity;
+use super::block::{Activity, BlockBackend, BlockStatus, Media};
 use crate::bus::{Device, IoCtx, PortIo};
 use crate::time::{EventId, VirtTime};
 use command::{Command, Specify};

@@ -30,7 +30,7 @@ impl Rig {
 
     fn with_mouse() -> Self {
         let mut rig = Self::new();
-        rig.to_mouse(&[0xf4]);
+        rig.tell_mouse(&[0xf4]);
         assert_eq!(rig.drain(), [0xfa]);
         rig
     }
@@ -43,7 +43,7 @@ impl Rig {
         self.dev.write_u8(PORT_DATA, value, &mut self.bench.cx());
     }
 
-    fn to_mouse(&mut self, bytes: &[u8]) {
+    fn tell_mouse(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.command(0xd4);
             self.data(byte);
@@ -86,7 +86,7 @@ impl Rig {
     fn ask_mouse(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut answer = Vec::new();
         for &byte in bytes {
-            self.to_mouse(&[byte]);
+            self.tell_mouse(&[byte]);
             answer = self.drain();
         }
         answer

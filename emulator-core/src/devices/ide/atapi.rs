@@ -48,8 +48,8 @@ pub struct Cd {
     pub change: DiscChange,
     /// The disc is new, for GET EVENT STATUS NOTIFICATION.
     pub event_new_media: bool,
-    /// The guest asked to eject, for GET EVENT STATUS NOTIFICATION.
-    pub event_eject: bool,
+    /// The disc was taken out, for GET EVENT STATUS NOTIFICATION.
+    pub event_removed: bool,
 }
 
 impl Cd {

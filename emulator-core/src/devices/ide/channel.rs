@@ -24,6 +24,8 @@ pub struct Channel {
     control: Control,
     /// The interrupt is pending, whether or not it may be seen.
     pending: bool,
+    /// Level of the interrupt line.
+    line: bool,
     /// The selected drive waits for `event`.
     waiting: bool,
     /// A backend has not answered yet.
@@ -50,6 +52,7 @@ impl Channel {
             selected: 0,
             control: Control::empty(),
             pending: false,
+            line: false,
             waiting: false,
             blocked: false,
         }
@@ -85,9 +88,10 @@ impl Channel {
     fn set_pending(&mut self, pending: bool, cx: &mut IoCtx) {
         self.pending = pending;
         let level = pending && !self.control.contains(Control::NIEN);
-        if level {
+        if level && !self.line {
             self.bus_master.note_interrupt();
         }
+        self.line = level;
         cx.irq.set_isa(self.irq, level);
     }
 

@@ -4,7 +4,7 @@ use super::atapi::Cd;
 use super::bus_master::BusMaster;
 use super::regs::{DEVICE_OBSOLETE, Error, Status, TaskFile};
 use super::{ata, atapi};
-use crate::devices::block::Media;
+use crate::devices::block::{Activity, Media};
 use crate::mem::Memory;
 use crate::time::VirtTime;
 use serde::{Deserialize, Serialize};
@@ -144,15 +144,6 @@ pub enum Next {
     AwaitDma,
     /// The backend has no answer yet: call [`Drive::step`] again later.
     Retry,
-}
-
-/// How much a drive was used, for an activity light.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activity {
-    /// 512-byte (disk, floppy) or 2048-byte (CD-ROM) sectors read since power-on.
-    pub sectors_read: u64,
-    /// Sectors written since power-on.
-    pub sectors_written: u64,
 }
 
 /// A device, or the empty place of one.

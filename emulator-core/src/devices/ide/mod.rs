@@ -19,9 +19,9 @@ mod tests;
 #[cfg(test)]
 mod tests_atapi;
 
-pub use drive::{Activity, Kind};
+pub use drive::Kind;
 
-use super::block::{BlockBackend, Media};
+use super::block::{Activity, BlockBackend, Media};
 use super::pci::PciFunction;
 use super::pci_config::{Bar, PciConfig};
 use crate::bus::{Device, IoCtx, PortIo};
@@ -177,7 +177,7 @@ impl Ide {
             DiscChange::None
         };
         d.cd.event_new_media = d.cd.loaded;
-        d.cd.event_eject = !d.cd.loaded;
+        d.cd.event_removed = !d.cd.loaded;
         true
     }
 

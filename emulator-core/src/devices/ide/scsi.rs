@@ -217,7 +217,7 @@ pub fn raw_header(lba: u32) -> [u8; 16] {
     h[0] = 0;
     h[11] = 0;
     for (to, n) in h[12..15].iter_mut().zip(msf(lba)) {
-        *to = n / 10 << 4 | n % 10;
+        *to = ((n / 10) << 4) | (n % 10);
     }
     h[15] = 1;
     h
@@ -332,10 +332,11 @@ fn get_event_status(cd: &mut Cd, p: &[u8; 12]) -> Result<Answer, Sense> {
     if p[4] & (1 << MEDIA) == 0 {
         return Ok(data(vec![0, 2, 0x80, 1 << MEDIA], be16(p, 7)));
     }
+    // Media events: 2 new medium, 3 medium removed (MMC-3, 6.7.2.5).
     let event = if std::mem::take(&mut cd.event_new_media) {
         2
-    } else if std::mem::take(&mut cd.event_eject) {
-        1
+    } else if std::mem::take(&mut cd.event_removed) {
+        3
     } else {
         0
     };

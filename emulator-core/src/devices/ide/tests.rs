@@ -605,3 +605,37 @@ fn the_bus_master_follows_its_base_address_register() {
     r.ide.pci_write(0x41, 0x80);
     assert_eq!(r.ide.pci().byte(0x41), 0x80);
 }
+
+#[test]
+fn the_interrupt_bit_of_the_bus_master_marks_rising_edges() {
+    let (mut r, _) = Rig::disk();
+    r.command28(0, 1, 0x40);
+    assert_eq!(r.inb(BM + 2), 4);
+    r.outb(BM + 2, 4);
+    r.outb(0x3f6, 0);
+    assert_eq!(
+        r.inb(BM + 2),
+        0,
+        "the line is still high, but that is no new edge"
+    );
+    r.inb(0x1f7);
+    r.command28(0, 1, 0x40);
+    assert_eq!(r.inb(BM + 2), 4);
+}
+
+#[test]
+fn a_software_reset_ends_a_transfer_in_flight() {
+    let (mut r, _) = Rig::disk();
+    r.command28(0, 2, 0x20);
+    r.outb(0x3f6, 4);
+    r.outb(0x3f6, 0);
+    r.settle();
+    assert!(!r.irq14());
+    assert_eq!((r.inb(0x1f7), r.inw(0x1f0)), (0x50, 0));
+    // The registers are locked while a block waits.
+    r.command28(0, 2, 0x20);
+    r.settle();
+    r.outb(0x1f3, 0x99);
+    r.outb(0x1f6, 0xf0);
+    assert_eq!((r.inb(0x1f3), r.inb(0x1f6)), (0, 0xe0));
+}

@@ -187,7 +187,7 @@ fn an_empty_drive_is_not_ready_and_a_new_disc_announces_itself() {
     assert_eq!(r.sense(), (6, 0x28));
     assert_eq!(r.packet(packet(&[0])), Ok(vec![]));
     assert!(r.ide.insert_media(0, None));
-    assert_eq!(r.packet(gesn).map(|b| (b[4], b[5])), Ok((1, 1)));
+    assert_eq!(r.packet(gesn).map(|b| (b[4], b[5])), Ok((3, 1)));
     assert_eq!(r.packet(packet(&[0])), Err(0x20));
     assert!(!r.ide.insert_media(1, Some(disc())), "no drive there");
 }

@@ -1,0 +1,62 @@
+// Draws a VM's screen on a canvas: once per animation frame, only when it changed, only what changed.
+
+/** A VM's screen on one canvas at a time. */
+export class Display {
+  #link;
+  #changed;
+  /** @type {HTMLCanvasElement | null} */ #canvas = null;
+  /** @type {CanvasRenderingContext2D | null} */ #context = null;
+  #whole = true;
+  #request = 0;
+  #mode = "";
+
+  /**
+   * @param {import("./link.js").VmLink} link
+   * @param {(screen: { width: number, height: number, text: boolean, aspect: number, resized: boolean }) => void} changed
+   */
+  constructor(link, changed) {
+    this.#link = link;
+    this.#changed = changed;
+    this.#tick();
+  }
+
+  /** @param {HTMLCanvasElement | null} canvas */
+  attach(canvas) {
+    this.#canvas = canvas;
+    this.#context = canvas?.getContext("2d", { alpha: false }) ?? null;
+    this.#whole = true;
+    this.#mode = "";
+  }
+
+  get canvas() {
+    return this.#canvas;
+  }
+
+  #tick() {
+    this.#request = requestAnimationFrame(() => this.#tick());
+    const frame = this.#link.takeFrame(this.#whole);
+    if (!frame) return;
+    this.#whole = false;
+    const mode = `${frame.width}x${frame.height}${frame.text ? "t" : ""}@${frame.aspect}`;
+    const resized = mode !== this.#mode;
+    this.#mode = mode;
+    this.#draw(frame, resized);
+    this.#changed({ width: frame.width, height: frame.height, text: frame.text, aspect: frame.aspect, resized });
+  }
+
+  /** @param {import("./protocol.js").Frame} frame @param {boolean} resized */
+  #draw(frame, resized) {
+    const [canvas, context] = [this.#canvas, this.#context];
+    if (!canvas || !context) return;
+    if (resized && (canvas.width !== frame.width || canvas.height !== frame.height)) {
+      canvas.width = frame.width;
+      canvas.height = frame.height;
+    }
+    if (resized) canvas.style.aspectRatio = String(frame.aspect);
+    if (frame.w > 0 && frame.h > 0) context.putImageData(new ImageData(frame.pixels, frame.w, frame.h), frame.x, frame.y);
+  }
+
+  close() {
+    cancelAnimationFrame(this.#request);
+  }
+}

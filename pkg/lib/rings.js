@@ -1,0 +1,163 @@
+// The single-producer single-consumer rings of web/src/rings.rs, which documents the records, seen from JavaScript;
+// and the header around them. Runs on the page (shared memory) or in the worker (private memory).
+import { COUNTERS_AT, MAGIC, VERSION, WORD } from "./layout.js";
+import { Tab86Error } from "./errors.js";
+
+/** Kinds of input records. */
+export const INPUT = Object.freeze({ KEY: 1, MOUSE: 2, SERIAL: 3 });
+/** Kinds of output records. */
+export const OUTPUT = Object.freeze({ SERIAL: 1, FIRMWARE_LOG: 2 });
+/** Largest payload of a record. */
+export const MAX_PAYLOAD = 1 << 14;
+
+const HEADER_OF_RECORD = 4;
+
+/** A VM's memory with the header at a known address. */
+export class VmMemory {
+  #memory;
+  #pointer;
+  /** @type {ArrayBufferLike | null} */ #buffer = null;
+  #words = new Int32Array(0);
+  #counters = new BigInt64Array(0);
+  #bytes = new Uint8Array(0);
+
+  /** @param {WebAssembly.Memory} memory @param {number} pointer address of the header */
+  constructor(memory, pointer) {
+    this.#memory = memory;
+    this.#pointer = pointer;
+    if (this.get(WORD.MAGIC) !== MAGIC || this.get(WORD.VERSION) !== VERSION) {
+      throw new Tab86Error("internal", "The wasm file and the scripts of tab86 are of different versions: reload the page.");
+    }
+  }
+
+  /** Makes the views anew when the memory has grown. */
+  #refresh() {
+    const buffer = this.#memory.buffer;
+    if (buffer === this.#buffer) return;
+    this.#buffer = buffer;
+    this.#words = new Int32Array(buffer, this.#pointer, COUNTERS_AT / 4);
+    this.#counters = new BigInt64Array(buffer, this.#pointer + COUNTERS_AT, 12);
+    this.#bytes = new Uint8Array(buffer);
+  }
+
+  /** All words, for Atomics.wait. */
+  get words() {
+    this.#refresh();
+    return this.#words;
+  }
+
+  /** The whole memory. */
+  get bytes() {
+    this.#refresh();
+    return this.#bytes;
+  }
+
+  /** @param {number} word a number of WORD */
+  get(word) {
+    return Atomics.load(this.words, word) >>> 0;
+  }
+
+  /** @param {number} word @param {number} value */
+  set(word, value) {
+    Atomics.store(this.words, word, value | 0);
+  }
+
+  /** @param {number} word @param {number} value @returns {number} the old value */
+  swap(word, value) {
+    return Atomics.exchange(this.words, word, value | 0) >>> 0;
+  }
+
+  /** @param {number} counter a number of COUNTER */
+  count(counter) {
+    this.#refresh();
+    return Atomics.load(this.#counters, counter);
+  }
+
+  /** Wakes the worker that sleeps for input. */
+  ring() {
+    Atomics.add(this.words, WORD.DOORBELL, 1);
+    Atomics.notify(this.words, WORD.DOORBELL);
+  }
+
+  /**
+   * Appends an input record and rings.
+   * @param {number} kind @param {Uint8Array} payload
+   * @returns {boolean} false when the ring is full: try again later
+   */
+  pushInput(kind, payload) {
+    const length = this.get(WORD.INPUT_LEN);
+    const tail = this.get(WORD.INPUT_TAIL);
+    const used = (tail - this.get(WORD.INPUT_HEAD)) >>> 0;
+    if (used + HEADER_OF_RECORD + payload.length > length) return false;
+    const size = payload.length;
+    const base = this.get(WORD.INPUT_PTR);
+    const bytes = this.bytes;
+    const put = (/** @type {number} */ offset, /** @type {number} */ value) => {
+      bytes[base + ((tail + offset) & (length - 1))] = value;
+    };
+    [kind, size & 255, (size >> 8) & 255, size >> 16].forEach((value, i) => put(i, value));
+    payload.forEach((value, i) => put(HEADER_OF_RECORD + i, value));
+    this.set(WORD.INPUT_TAIL, tail + HEADER_OF_RECORD + size);
+    this.ring();
+    return true;
+  }
+
+  /** Takes the oldest output record. @returns {{ kind: number, payload: Uint8Array } | null} */
+  popOutput() {
+    const head = this.get(WORD.OUTPUT_HEAD);
+    const available = (this.get(WORD.OUTPUT_TAIL) - head) >>> 0;
+    if (available < HEADER_OF_RECORD) return null;
+    const length = this.get(WORD.OUTPUT_LEN);
+    const base = this.get(WORD.OUTPUT_PTR);
+    const bytes = this.bytes;
+    const at = (/** @type {number} */ offset) => bytes[base + ((head + offset) & (length - 1))];
+    const size = at(1) | (at(2) << 8) | (at(3) << 16);
+    const payload = new Uint8Array(size);
+    for (let i = 0; i < size; i++) payload[i] = at(HEADER_OF_RECORD + i);
+    this.set(WORD.OUTPUT_HEAD, head + HEADER_OF_RECORD + size);
+    return { kind: at(0), payload };
+  }
+
+  /** Whether output waits. */
+  get hasOutput() {
+    return this.get(WORD.OUTPUT_TAIL) !== this.get(WORD.OUTPUT_HEAD);
+  }
+
+  /**
+   * Copies what changed on the screen since the last call that succeeded.
+   * @param {boolean} whole the whole screen instead
+   * @returns {import("./protocol.js").Frame | null} null when nothing changed, or the VM was drawing (try again)
+   */
+  takeFrame(whole) {
+    const seq = this.get(WORD.FRAME_SEQ);
+    if (seq & 1 || seq === 0 || (!whole && seq === this.get(WORD.DRAWN_SEQ))) return null;
+    const [width, height, stride] = [WORD.FRAME_WIDTH, WORD.FRAME_HEIGHT, WORD.FRAME_STRIDE].map((w) => this.get(w));
+    let [x, y, w, h] = [WORD.DIRTY_X, WORD.DIRTY_Y, WORD.DIRTY_W, WORD.DIRTY_H].map((word) => this.get(word));
+    if (whole) [x, y, w, h] = [0, 0, width, height];
+    const pointer = this.get(WORD.FRAME_PTR);
+    // A rectangle read while the VM wrote it can be anything: nothing outside the memory is touched.
+    if (x + w > width || y + h > height || pointer + stride * height * 4 > this.bytes.length) return null;
+    const pixels = new Uint8ClampedArray(w * h * 4);
+    for (let row = 0; row < h; row++) {
+      const from = pointer + ((y + row) * stride + x) * 4;
+      pixels.set(this.bytes.subarray(from, from + w * 4), row * w * 4);
+    }
+    const text = this.get(WORD.TEXT_MODE) === 1;
+    const aspect = this.get(WORD.ASPECT);
+    if (this.get(WORD.FRAME_SEQ) !== seq) return null;
+    this.set(WORD.DRAWN_SEQ, seq);
+    return { seq, width, height, x, y, w, h, text, aspect: (aspect >>> 16) / (aspect & 0xffff), pixels };
+  }
+
+  /** The text on the screen, or null when the VM was writing it. */
+  screenText() {
+    const seq = this.get(WORD.FRAME_SEQ);
+    if (seq & 1) return null;
+    const pointer = this.get(WORD.TEXT_PTR);
+    const length = this.get(WORD.TEXT_LEN);
+    if (pointer + length > this.bytes.length) return null;
+    // TextDecoder refuses views of shared memory: decode a copy.
+    const copy = this.bytes.slice(pointer, pointer + length);
+    return this.get(WORD.FRAME_SEQ) === seq ? new TextDecoder().decode(copy) : null;
+  }
+}

@@ -1,0 +1,139 @@
+// The public API of tab86.
+
+/** Starts a pool: loads the emulator once, for any number of machines. */
+export function createPool(options?: PoolOptions): Promise<Pool>;
+
+export interface PoolOptions {
+  /** Number of workers; a hint. Today every machine has a worker of its own. */
+  workers?: number;
+  /** Where tab86.js's folder lies, when it is not where this module was loaded from. */
+  baseUrl?: string | URL;
+}
+
+export interface Pool {
+  /** Makes a machine, stopped. Rejects with a Tab86Error when an option or a file is no good. */
+  createVm(options?: VmOptions): Promise<Vm>;
+  readonly vms: readonly Vm[];
+  /** Whether machines live in shared memory: the page is cross-origin isolated (COOP and COEP headers). */
+  readonly shared: boolean;
+  /** Closes all machines. */
+  close(): Promise<void>;
+}
+
+/** A URL is streamed with HTTP Range where the server can. */
+export type Source = string | URL | ArrayBuffer | Uint8Array | Blob;
+
+/** "overlay" (the default): writes are forgotten when the machine is closed, the source is never changed. */
+export type Drive = Source | { image: Source; mode?: "overlay" | "persistent" | "readonly"; name?: string };
+
+export interface VmOptions {
+  /** Bytes, 2 MiB to 3 GiB; 128 MiB unless told. */
+  memory?: number;
+  /** CPU model. */
+  cpu?: string;
+  /** Number of vCPUs. */
+  cpus?: number;
+  bios?: Source;
+  vgaBios?: Source;
+  /** A Linux bzImage, started directly. */
+  kernel?: Source;
+  initrd?: Source;
+  cmdline?: string;
+  multiboot?: Source;
+  fda?: Drive;
+  fdb?: Drive;
+  hda?: Drive;
+  hdb?: Drive;
+  cdrom?: Source;
+  /** QEMU's letters in order: a floppy, c hard disk, d CD. */
+  bootOrder?: string;
+  network?: { relay?: string; lan?: string; mac?: string } | null;
+  canvas?: HTMLCanvasElement | null;
+  /** "realtime" (the default) follows the host's clock; "deterministic" derives all time from the instruction count. */
+  clock?: "realtime" | "deterministic";
+  jit?: boolean;
+  /** Start from a snapshot. */
+  state?: Source;
+}
+
+/** halted: for ever, with interrupts off; shutdown: triple fault; off: powered off by the guest; crashed: a fault of the emulator. */
+export type VmState = "stopped" | "running" | "paused" | "halted" | "shutdown" | "off" | "crashed" | "closed";
+
+export interface VmEventMap {
+  serial: Event & { port: number; data: Uint8Array };
+  state: Event & { state: VmState };
+  screen: Event & { width: number; height: number; text: boolean; aspect: number; resized: boolean };
+  error: Event & { error: Tab86Error; code: string; message: string };
+  network: Event;
+  exit: Event & { reason: "power-off" | "debug-exit" | "shutdown" | "crashed"; code?: number };
+  "firmware-log": Event & { data: Uint8Array };
+}
+
+export interface Vm extends EventTarget {
+  readonly state: VmState;
+  /** The canvas that shows the screen; may be changed while the machine runs. */
+  canvas: HTMLCanvasElement | null;
+  start(): Promise<void>;
+  pause(): Promise<void>;
+  reset(): Promise<void>;
+  /** Switches the machine off and gives its memory back. */
+  close(): Promise<void>;
+  sendSerial(text: string | Uint8Array, port?: number): void;
+  /** Presses or releases one key, by KeyboardEvent.code. */
+  sendKey(code: string, pressed: boolean): void;
+  /** KeyboardEvent.code names, pressed in order, then released. */
+  sendKeys(keys: string[]): void;
+  /** Types on a US keyboard. */
+  typeText(text: string): Promise<void>;
+  /** Relative movement in pixels, down is positive; wheel in notches, towards the user is positive; buttons as MouseEvent.buttons. */
+  mouse(event: { dx?: number; dy?: number; wheel?: number; buttons?: number }): void;
+  /** The text on the screen, one line per row; empty in a graphics mode. */
+  screenText(): string;
+  screenshot(type?: string): Promise<Blob>;
+  saveState(): Promise<Blob>;
+  stats(): Stats;
+  readMemory(physical: number, length: number): Promise<Uint8Array>;
+  /** Resolves to all output of COM1 once it matches. */
+  waitForSerial(pattern: string | RegExp, timeoutMs?: number): Promise<string>;
+  /** Resolves to the screen's text once it matches. */
+  waitForScreen(pattern: string | RegExp, timeoutMs?: number): Promise<string>;
+  addEventListener<K extends keyof VmEventMap>(type: K, listener: (event: VmEventMap[K]) => void, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
+}
+
+export interface Stats {
+  instructions: bigint;
+  /** Million instructions per second of real time, over the last half second. */
+  mips: number;
+  /** 0 to 1. */
+  idle: number;
+  jitBlocks: number;
+  slices: number;
+  /** Seconds of the machine's own time. */
+  virtualTime: number;
+  /** Disk accesses since power-on. */
+  diskReads: number;
+  diskWrites: number;
+}
+
+/**
+ * Connects an element's keyboard, and its mouse while the pointer is locked to it, to a machine.
+ * `keepKey` tells the keys that stay the page's. Returns how to disconnect.
+ */
+export function connectInput(
+  element: HTMLElement,
+  current: () => Vm | null,
+  options?: { keepKey?: (event: KeyboardEvent) => boolean },
+): () => void;
+
+/** An error with a `code` for programs and a message for people. */
+export class Tab86Error extends Error {
+  constructor(code: string, message: string);
+  readonly code: string;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "tab86-vm": HTMLElement & { readonly vm: Vm | null; boot(): Promise<void> };
+  }
+}

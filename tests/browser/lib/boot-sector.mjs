@@ -1,0 +1,30 @@
+// Boot sectors for the specs, by hand: a message on the screen, and then one of a few things to do. They need nothing
+// that is fetched or assembled. Intel SDM volume 2 has the encodings.
+
+const ORIGIN = 0x7c00;
+const FLOPPY = 1440 * 1024;
+
+/** What follows the message. */
+export const THEN = {
+  /** mov ah, 0; int 16h; mov ah, 0Eh; int 10h; jmp: echoes keys */
+  echoKeys: () => [0xb4, 0x00, 0xcd, 0x16, 0xb4, 0x0e, 0xcd, 0x10, 0xeb, 0xf6],
+  /** cli; hlt; jmp */
+  haltForEver: () => [0xfa, 0xf4, 0xeb, 0xfc],
+  /** lidt [zeros]; int3: no handler for the breakpoint, nor for the faults after it */
+  tripleFault: (zeros) => [0x0f, 0x01, 0x1e, zeros & 255, zeros >> 8, 0xcc],
+};
+
+/** A floppy image whose boot sector prints `message` and goes on with one of THEN. */
+export function bootFloppy(message, then) {
+  // xor ax, ax; mov ds, ax; cld; mov si, text; next: lodsb; test al, al; jz out; mov ah, 0Eh; int 10h; jmp next
+  const print = (text) => [0x31, 0xc0, 0x8e, 0xd8, 0xfc, 0xbe, text & 255, text >> 8,
+    0xac, 0x84, 0xc0, 0x74, 0x06, 0xb4, 0x0e, 0xcd, 0x10, 0xeb, 0xf5];
+  const length = print(0).length + then(0).length;
+  const text = ORIGIN + length;
+  const zeros = text + message.length;
+  const image = Buffer.alloc(FLOPPY);
+  Buffer.from([...print(text), ...then(zeros)]).copy(image);
+  image.write(message, length, "latin1");
+  image.writeUInt16LE(0xaa55, 510);
+  return image;
+}

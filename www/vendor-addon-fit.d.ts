@@ -1,0 +1,2 @@
+// What the site serves at /vendor/xterm/addon-fit.mjs.
+export * from "@xterm/addon-fit";

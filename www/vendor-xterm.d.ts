@@ -1,0 +1,2 @@
+// What the site serves at /vendor/xterm/xterm.mjs.
+export * from "@xterm/xterm";
