@@ -170,7 +170,9 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
             "until-screen" => steps.push(Step::UntilScreen(parser.value()?.string()?)),
             "screenshot" => steps.push(Step::Screenshot(parser.value()?.into())),
             "screen-text" => steps.push(Step::ScreenText(sink(parser.value()?.string()?))),
-            "save-state" | "load-state" => return Err(ArgError::Missing("--save-state and --load-state", "this version has no snapshots")),
+            "save-state" | "load-state" => {
+                return Err(ArgError::Missing("--save-state and --load-state", "this version has no snapshots"));
+            }
             other => return Err(lexopt::Error::UnexpectedOption(format!("--{other}")).into()),
         }
     }
@@ -233,7 +235,9 @@ fn net(text: String) -> Result<(), ArgError> {
     match text.as_str() {
         "none" => Ok(()),
         "user" => Err(ArgError::Missing("--net user", "this version has no network card")),
-        other if other.starts_with("relay=") => Err(ArgError::Missing("--net relay", "this version has no network card")),
+        other if other.starts_with("relay=") => {
+            Err(ArgError::Missing("--net relay", "this version has no network card"))
+        }
         _ => bad("--net", "none, user or relay=URL", text),
     }
 }

@@ -16,8 +16,8 @@ const VGA_BIOS: &str = "vgabios-stdvga.bin";
 const SYSTEM_FIRMWARE: &str = "/usr/share/seabios";
 /// Larger than any firmware, kernel or initrd that a 32-bit machine can load.
 const MAX_LOADED: u64 = 3 << 30;
-/// Power-on time of the deterministic clock, 1 January 2026: the same in every run.
-const FIXED_TIME: i64 = 1_767_225_600;
+/// Power-on time of the deterministic clock, the same in every run and in the browser.
+const FIXED_TIME: i64 = 0;
 
 /// What is wrong with a file.
 #[derive(Debug, Error)]
@@ -117,7 +117,9 @@ impl BlockBackend for FileBlock {
 
 fn open(path: &Path, write: bool) -> Result<File, ImageError> {
     let file = OpenOptions::new().read(true).write(write).open(path).map_err(|why| match why.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if write => ImageError::ReadOnly(path.into()),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if write => {
+            ImageError::ReadOnly(path.into())
+        }
         _ => ImageError::Read { path: path.into(), why },
     })?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
@@ -250,6 +252,10 @@ pub fn blame(o: &Options, why: ConfigError) -> ImageError {
 }
 
 /// Of several images the one with that size.
-fn culprit(images: &[Option<ImageArg>], bytes: u64, path: impl Fn(&Option<ImageArg>) -> Option<PathBuf>) -> Option<PathBuf> {
+fn culprit(
+    images: &[Option<ImageArg>],
+    bytes: u64,
+    path: impl Fn(&Option<ImageArg>) -> Option<PathBuf>,
+) -> Option<PathBuf> {
     images.iter().filter_map(path).find(|p| p.metadata().is_ok_and(|m| m.len() == bytes))
 }

@@ -294,7 +294,13 @@ impl Session {
         match end {
             End::Done | End::Quit => OK,
             End::Timeout => TIMEOUT,
-            End::Limit => if unmet { TIMEOUT } else { OK },
+            End::Limit => {
+                if unmet {
+                    TIMEOUT
+                } else {
+                    OK
+                }
+            }
             End::Guest(Exit::DebugExit(value)) => (value << 1) as u8 | 1,
             End::Guest(Exit::PowerOff) if !unmet => OK,
             End::Guest(_) => STOPPED,
