@@ -276,7 +276,14 @@ pub fn run(path: &str, keep: usize) -> Result<Report, VectorError> {
     Ok(report)
 }
 
-fn run_test(c: &mut Cursor, layout: u32, bench: &mut Bench, group: &mut Group, report: &mut Report, keep: usize) -> Result<(), VectorError> {
+fn run_test(
+    c: &mut Cursor,
+    layout: u32,
+    bench: &mut Bench,
+    group: &mut Group,
+    report: &mut Report,
+    keep: usize,
+) -> Result<(), VectorError> {
     c.u32()?;
     let index = c.u32()?;
     let hash: String = c.take(8)?.iter().map(|b| format!("{b:02x}")).collect();

@@ -1,0 +1,356 @@
+//! The command line of `tab86 run`: the machine, and the script that its flags make in their order.
+
+use crate::keys::{self, Stroke};
+use emulator_core::cpu::state::CpuModel;
+use emulator_core::machine::ClockMode;
+use lexopt::prelude::*;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// What `--help` prints.
+pub const HELP: &str = include_str!("help.txt");
+
+/// RAM unless `--memory` says otherwise.
+const DEFAULT_MIB: u64 = 256;
+/// Time that SeaBIOS waits for Esc with `--boot …,menu`.
+const MENU_WAIT_MS: u16 = 3000;
+
+/// Why a command line makes no sense.
+#[derive(Debug, Error)]
+pub enum ArgError {
+    /// Unknown flag, missing value, value that does not parse.
+    #[error("{0}; see `tab86 run --help`")]
+    Usage(#[from] lexopt::Error),
+    /// A value that is none of the possible ones.
+    #[error("{flag} takes {wanted}, not `{found}`")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What it takes.
+        wanted: &'static str,
+        /// What it was given.
+        found: String,
+    },
+    /// A key that does not exist.
+    #[error("--type: {0}")]
+    Key(#[from] keys::KeyError),
+    /// A flag of the contract whose feature does not exist yet.
+    #[error("{0} is not possible yet: {1}")]
+    Missing(&'static str, &'static str),
+}
+
+/// An image file and how to attach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageArg {
+    /// The file.
+    pub path: PathBuf,
+    /// Keep writes in memory and leave the file alone.
+    pub snapshot: bool,
+}
+
+/// Where the first serial port goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SerialArg {
+    /// Nowhere (`--until-serial` still sees it).
+    #[default]
+    None,
+    /// To standard output, from standard input.
+    Stdio,
+    /// Into a file.
+    File(PathBuf),
+}
+
+/// A file or standard output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// `-`.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+/// One step of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Press keys.
+    Type(Vec<Stroke>),
+    /// Wait until the guest has sent this over COM1.
+    UntilSerial(String),
+    /// Wait until the text screen shows this.
+    UntilScreen(String),
+    /// Save the picture.
+    Screenshot(PathBuf),
+    /// Save the text screen.
+    ScreenText(Sink),
+}
+
+impl Step {
+    /// Whether the step waits for the guest.
+    pub fn is_condition(&self) -> bool {
+        matches!(self, Self::UntilSerial(_) | Self::UntilScreen(_))
+    }
+
+    /// Whether the step only looks at the machine.
+    pub fn is_output(&self) -> bool {
+        matches!(self, Self::Screenshot(_) | Self::ScreenText(_))
+    }
+}
+
+/// Everything that `tab86 run` was asked to do.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "the fields are the flags")]
+pub struct Options {
+    pub bios: Option<PathBuf>,
+    pub vga_bios: Option<PathBuf>,
+    pub kernel: Option<PathBuf>,
+    pub initrd: Option<PathBuf>,
+    pub append: String,
+    pub multiboot: Option<PathBuf>,
+    pub floppies: [Option<ImageArg>; 2],
+    /// Disks and discs by place on the IDE bus: hda, hdb, cdrom.
+    pub disks: [Option<ImageArg>; 2],
+    pub cdrom: Option<ImageArg>,
+    pub boot_order: String,
+    pub boot_menu: Option<u16>,
+    pub memory: u64,
+    pub cpu: Option<CpuModel>,
+    pub cpus: usize,
+    pub serial: SerialArg,
+    pub clock: ClockMode,
+    pub timeout: Option<Duration>,
+    pub max_instructions: Option<u64>,
+    pub debug_exit: Option<u16>,
+    pub firmware_log: Option<Sink>,
+    pub stats: Option<PathBuf>,
+    /// `None`: in a terminal when there is one and nothing is scripted.
+    pub terminal: Option<bool>,
+    pub script: Vec<Step>,
+    /// Screenshots and texts to take when the run ends, however it does.
+    pub at_end: Vec<Step>,
+}
+
+/// Reads the flags behind `tab86 run`.
+///
+/// # Errors
+/// The first thing that is wrong with them.
+pub fn parse(args: &[String]) -> Result<Options, ArgError> {
+    let mut o = Options { memory: DEFAULT_MIB << 20, cpus: 1, ..Options::default() };
+    let mut steps = Vec::new();
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        let Long(name) = arg else { return Err(arg.unexpected().into()) };
+        match name {
+            "bios" => o.bios = Some(parser.value()?.into()),
+            "vga-bios" => o.vga_bios = Some(parser.value()?.into()),
+            "kernel" => o.kernel = Some(parser.value()?.into()),
+            "initrd" => o.initrd = Some(parser.value()?.into()),
+            "append" => o.append = parser.value()?.string()?,
+            "multiboot" => o.multiboot = Some(parser.value()?.into()),
+            "fda" => o.floppies[0] = Some(image(parser.value()?.string()?)),
+            "fdb" => o.floppies[1] = Some(image(parser.value()?.string()?)),
+            "hda" => o.disks[0] = Some(image(parser.value()?.string()?)),
+            "hdb" => o.disks[1] = Some(image(parser.value()?.string()?)),
+            "cdrom" => o.cdrom = Some(image(parser.value()?.string()?)),
+            "boot" => boot(&mut o, &parser.value()?.string()?),
+            "memory" => o.memory = mebibytes(&parser.value()?.string()?)?,
+            "cpu" => o.cpu = Some(cpu_model(parser.value()?.string()?)?),
+            "cpus" => o.cpus = parser.value()?.parse()?,
+            "net" => net(parser.value()?.string()?)?,
+            "serial" => o.serial = serial(parser.value()?.string()?)?,
+            "clock" => o.clock = clock(parser.value()?.string()?)?,
+            "timeout" => o.timeout = Some(seconds(parser.value()?.string()?)?),
+            "max-instructions" => o.max_instructions = Some(count(&parser.value()?.string()?)?),
+            "debug-exit" => o.debug_exit = Some(port(parser.value()?.string()?)?),
+            "firmware-log" => o.firmware_log = Some(sink(parser.value()?.string()?)),
+            "stats" => o.stats = Some(parser.value()?.into()),
+            "display" => o.terminal = Some(display(parser.value()?.string()?)?),
+            "type" => steps.push(Step::Type(keys::parse(&parser.value()?.string()?)?)),
+            "until-serial" => steps.push(Step::UntilSerial(parser.value()?.string()?)),
+            "until-screen" => steps.push(Step::UntilScreen(parser.value()?.string()?)),
+            "screenshot" => steps.push(Step::Screenshot(parser.value()?.into())),
+            "screen-text" => steps.push(Step::ScreenText(sink(parser.value()?.string()?))),
+            "save-state" | "load-state" => {
+                return Err(ArgError::Missing("--save-state and --load-state", "this version has no snapshots"));
+            }
+            other => return Err(lexopt::Error::UnexpectedOption(format!("--{other}")).into()),
+        }
+    }
+    (o.script, o.at_end) = arrange(steps);
+    Ok(o)
+}
+
+/// Decides which outputs belong between the steps and which at the end: those before the first step and those
+/// behind a `--type` that nothing waits for.
+fn arrange(steps: Vec<Step>) -> (Vec<Step>, Vec<Step>) {
+    let first = steps.iter().position(|s| !s.is_output()).unwrap_or(steps.len());
+    let last = steps.iter().rposition(|s| !s.is_output()).unwrap_or(0);
+    let open_end = !steps.get(last).is_some_and(Step::is_condition);
+    let (mut script, mut at_end) = (Vec::new(), Vec::new());
+    for (n, step) in steps.into_iter().enumerate() {
+        if step.is_output() && (n < first || (n > last && open_end)) { at_end.push(step) } else { script.push(step) }
+    }
+    (script, at_end)
+}
+
+fn image(text: String) -> ImageArg {
+    match text.strip_suffix(",snapshot") {
+        Some(path) => ImageArg { path: path.into(), snapshot: true },
+        None => ImageArg { path: text.into(), snapshot: false },
+    }
+}
+
+fn boot(o: &mut Options, order: &str) {
+    let mut letters: Vec<&str> = order.split(',').collect();
+    let before = letters.len();
+    letters.retain(|&part| part != "menu");
+    o.boot_menu = (letters.len() < before).then_some(MENU_WAIT_MS);
+    // A letter that is none is reported with the rest of the configuration.
+    o.boot_order = letters.concat();
+}
+
+fn bad<T>(flag: &'static str, wanted: &'static str, found: String) -> Result<T, ArgError> {
+    Err(ArgError::Value { flag, wanted, found })
+}
+
+fn mebibytes(text: &str) -> Result<u64, ArgError> {
+    match text.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << 20)) {
+        Some(bytes) => Ok(bytes),
+        None => bad("--memory", "a number of MiB", text.to_owned()),
+    }
+}
+
+fn cpu_model(text: String) -> Result<CpuModel, ArgError> {
+    match text.as_str() {
+        "486" => Ok(CpuModel::I486),
+        "pentium" => Ok(CpuModel::Pentium),
+        "p3" => Ok(CpuModel::PentiumIII),
+        "p4" => Ok(CpuModel::Pentium4),
+        "x86-64" => Err(ArgError::Missing("--cpu x86-64", "this version has no long mode")),
+        _ => bad("--cpu", "486, pentium, p3 or p4", text),
+    }
+}
+
+fn net(text: String) -> Result<(), ArgError> {
+    match text.as_str() {
+        "none" => Ok(()),
+        "user" => Err(ArgError::Missing("--net user", "this version has no network card")),
+        other if other.starts_with("relay=") => {
+            Err(ArgError::Missing("--net relay", "this version has no network card"))
+        }
+        _ => bad("--net", "none, user or relay=URL", text),
+    }
+}
+
+fn serial(text: String) -> Result<SerialArg, ArgError> {
+    match text.as_str() {
+        "none" => Ok(SerialArg::None),
+        "stdio" => Ok(SerialArg::Stdio),
+        other => match other.strip_prefix("file=").filter(|f| !f.is_empty()) {
+            Some(file) => Ok(SerialArg::File(file.into())),
+            None => bad("--serial", "stdio, none or file=F", text),
+        },
+    }
+}
+
+fn clock(text: String) -> Result<ClockMode, ArgError> {
+    match text.as_str() {
+        "realtime" => Ok(ClockMode::Realtime),
+        "deterministic" => Ok(ClockMode::Deterministic),
+        _ => bad("--clock", "realtime or deterministic", text),
+    }
+}
+
+fn display(text: String) -> Result<bool, ArgError> {
+    match text.as_str() {
+        "terminal" => Ok(true),
+        "none" => Ok(false),
+        _ => bad("--display", "terminal or none", text),
+    }
+}
+
+fn seconds(text: String) -> Result<Duration, ArgError> {
+    match text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+        Some(time) => Ok(time),
+        None => bad("--timeout", "a number of seconds", text),
+    }
+}
+
+fn count(text: &str) -> Result<u64, ArgError> {
+    match text.replace('_', "").parse() {
+        Ok(n) => Ok(n),
+        Err(_) => bad("--max-instructions", "a number", text.to_owned()),
+    }
+}
+
+fn port(text: String) -> Result<u16, ArgError> {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u16::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    match number {
+        Ok(port) => Ok(port),
+        Err(_) => bad("--debug-exit", "a port number such as 0xf4", text),
+    }
+}
+
+fn sink(text: String) -> Sink {
+    if text == "-" { Sink::Stdout } else { Sink::File(text.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Options, ArgError> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&args)
+    }
+
+    #[test]
+    fn the_flags_make_a_script_in_their_order() {
+        let o = parsed("--screen-text - --until-screen A --type b --until-serial C --screenshot d.png --type e --until-screen F --screenshot g.png").unwrap();
+        let shot = |name: &str| Step::Screenshot(name.into());
+        assert_eq!(o.script.len(), 7);
+        assert_eq!(o.script[0], Step::UntilScreen("A".into()));
+        assert_eq!(o.script[3], shot("d.png"));
+        assert_eq!(o.script[6], shot("g.png"));
+        assert_eq!(o.at_end, [Step::ScreenText(Sink::Stdout)]);
+    }
+
+    #[test]
+    fn outputs_behind_an_open_end_wait_for_the_end() {
+        let o = parsed("--until-screen A --type b --screenshot c.png").unwrap();
+        assert_eq!(o.script.len(), 2);
+        assert_eq!(o.at_end, [Step::Screenshot("c.png".into())]);
+        assert_eq!(parsed("--screenshot c.png").unwrap().at_end.len(), 1);
+    }
+
+    #[test]
+    fn images_boot_order_and_numbers() {
+        let o = parsed("--hda a.img,snapshot --fda b,img --boot cd,menu --memory 64 --debug-exit 0xf4 --max-instructions 2_000 --timeout 1.5").unwrap();
+        assert_eq!(o.disks[0], Some(ImageArg { path: "a.img".into(), snapshot: true }));
+        assert_eq!(o.floppies[0], Some(ImageArg { path: "b,img".into(), snapshot: false }));
+        assert_eq!((o.boot_order.as_str(), o.boot_menu), ("cd", Some(MENU_WAIT_MS)));
+        assert_eq!((o.memory, o.debug_exit, o.max_instructions), (64 << 20, Some(0xf4), Some(2000)));
+        assert_eq!(o.timeout, Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn nonsense_is_one_sentence() {
+        for (line, part) in [
+            ("--frobnicate", "--frobnicate"),
+            ("file.img", "file.img"),
+            ("--memory", "--memory"),
+            ("--memory lots", "a number of MiB"),
+            ("--memory 99999999999999999", "a number of MiB"),
+            ("--cpu z80", "486, pentium, p3 or p4"),
+            ("--net user", "network"),
+            ("--type <F99>", "<F99>"),
+            ("--timeout -1", "seconds"),
+        ] {
+            let message = parsed(line).unwrap_err().to_string();
+            assert!(message.contains(part) && !message.contains('\n'), "{line}: {message}");
+        }
+    }
+}
