@@ -10,7 +10,7 @@ const hint = element("hint", HTMLSpanElement);
 const phone = element("phone-keyboard", HTMLTextAreaElement);
 
 /** A whole multiple is preferred to filling the room, unless it leaves more than this unused. */
-const WORTH_FILLING = 0.8;
+const WORTH_FILLING = 0.7;
 /** How far from a whole multiple a factor may be to look crisp. */
 const NEARLY_WHOLE = 0.02;
 
