@@ -29,7 +29,7 @@ fn main() {
         if until.as_ref().is_some_and(|u| all.contains(u)) { println!("\nFOUND"); break; }
         if !matches!(e, Exit::Budget) { println!("\n{e:?}"); break; }
         if m.instructions() >= max * 1_000_000 { println!("\nlimit"); break; }
-        let _ = &mut last;
+        if a.iter().any(|x| x == "-p") && m.instructions() - last > 50_000_000 { last = m.instructions(); println!("[{}M {:.1}ms] {:x}:{:x} cr0 {:x}", last/1000000, m.now() as f64/1e6, m.cpu().seg[1].selector, m.cpu().rip, m.cpu().cr0); }
     }
     let el = t.elapsed().as_secs_f64();
     let c = m.cpu();

@@ -11,6 +11,10 @@ use super::state::{CpuModel, ZERO_REG, mode};
 use crate::fpu::X87Op;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+/// Before the processors that gave F3 0F BC and BD a meaning of their own (TZCNT, LZCNT) they are BSF and BSR,
+/// and F3 0F 09 is WBINVD.
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::NO_WBNOINVD;
+
 /// Longest instruction (SDM vol. 2, 2.3.11).
 pub const MAX_LEN: usize = 15;
 /// Most ops in a block.
@@ -93,7 +97,7 @@ pub fn decode_one(bytes: &[u8], mode_bits: u32, model: CpuModel) -> Option<Op> {
         if code32 { 32 } else { 16 },
         window,
         0,
-        DecoderOptions::NONE,
+        OPTIONS,
     );
     let insn = decoder.decode();
     if insn.is_invalid() {

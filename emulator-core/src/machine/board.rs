@@ -11,6 +11,7 @@ use crate::devices::dma::Dma;
 use crate::devices::floppy::Floppy;
 use crate::devices::fw_cfg::FwCfg;
 use crate::devices::host_bridge::HostBridge;
+use crate::devices::hpet::{HPET_BASE, HPET_SIZE, Hpet};
 use crate::devices::i8042::I8042;
 use crate::devices::ide::Ide;
 use crate::devices::io_apic::{self, IoApic};
@@ -95,6 +96,7 @@ pub struct Board {
     isa_bridge: IsaBridge,
     pub(super) pm: Pm,
     io_apic: IoApic,
+    hpet: Hpet,
     lapics: Vec<LocalApic>,
     ports: Box<[Slot]>,
     /// Where the VGA's register window is mapped.
@@ -177,6 +179,7 @@ impl Board {
             isa_bridge: IsaBridge::new(),
             pm: Pm::new(),
             io_apic: IoApic::new(),
+            hpet: Hpet::new(),
             lapics: (0..cpus).map(LocalApic::new).collect(),
             ports: vec![Slot::None; 0x1_0000].into_boxed_slice(),
             vga_mmio: None,
@@ -207,6 +210,7 @@ impl Board {
         self.isa_bridge.reset(cx);
         self.pm.reset(cx);
         self.io_apic.reset(cx);
+        self.hpet.reset(cx);
         self.lapics.iter_mut().for_each(|l| l.reset(cx));
         self.config_address.reset();
         self.mem.set_a20(true);
@@ -321,6 +325,7 @@ impl Board {
                 EventId::Floppy => self.floppy.on_event(event, cx),
                 EventId::VgaRetrace => self.vga.on_event(event, cx),
                 EventId::PmTimer => self.pm.on_event(event, cx),
+                EventId::Hpet0 | EventId::Hpet1 | EventId::Hpet2 => self.hpet.on_event(event, cx),
                 _ => {
                     let n = (event as usize).wrapping_sub(EventId::LocalApic0 as usize);
                     if let Some(l) = self.lapics.get_mut(n) {
@@ -523,6 +528,8 @@ impl CpuBus for Board {
             self.lapics[cpu].mmio_read(offset, size, cx!(self, now))
         } else if (io_apic::DEFAULT_BASE..io_apic::DEFAULT_BASE + io_apic::WINDOW_LEN).contains(&addr) {
             self.io_apic.mmio_read(addr - io_apic::DEFAULT_BASE, size, cx!(self, now))
+        } else if (HPET_BASE..HPET_BASE + HPET_SIZE).contains(&addr) {
+            self.hpet.mmio_read(addr - HPET_BASE, size, cx!(self, now))
         } else if let Some(offset) = self.vga_register_window(addr) {
             self.vga.window_read(offset, size, cx!(self, now))
         } else {
@@ -541,6 +548,9 @@ impl CpuBus for Board {
             self.lapics[cpu].mmio_write(offset, size, value, cx!(self, now));
         } else if (io_apic::DEFAULT_BASE..io_apic::DEFAULT_BASE + io_apic::WINDOW_LEN).contains(&addr) {
             self.io_apic.mmio_write(addr - io_apic::DEFAULT_BASE, size, value, cx!(self, now));
+        } else if (HPET_BASE..HPET_BASE + HPET_SIZE).contains(&addr) {
+            self.hpet.mmio_write(addr - HPET_BASE, size, value, cx!(self, now));
+            self.pit.set_irq_enabled(!self.hpet.legacy_replacement(), cx!(self, now));
         } else if let Some(offset) = self.vga_register_window(addr) {
             self.vga.window_write(offset, size, value, cx!(self, now));
         } else {
