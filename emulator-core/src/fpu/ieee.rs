@@ -159,6 +159,10 @@ macro_rules! format_ops {
                     });
                     return r.to_bits();
                 }
+                // Of ordinary numbers only opposite ones and zeros give zero, exactly.
+                if r == 0.0 {
+                    return r.to_bits();
+                }
             }
             add_slow(a.into(), b.into(), false, $f, env) as $bits
         }
