@@ -7,7 +7,8 @@ use super::float::FOP_BITS;
 use super::op::{
     ALU8, ALU16, ALU32, Form, Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT, StringOp, System, Unary,
 };
-use super::state::{CpuModel, ZERO_REG, mode};
+use super::simd::{self, decode::Rm};
+use super::state::{CpuModel, RDI, ZERO_REG, mode};
 use crate::fpu::X87Op;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
@@ -1301,7 +1302,27 @@ impl Lower<'_> {
         self.kind_imm(kind, u32::from(first & 7) << 8 | u32::from(modrm))
     }
 
+    /// MMX and SSE: [`super::simd`] knows the opcodes, the memory operand is lowered here.
     fn simd(&mut self) -> Option<Op> {
-        None
+        if self.insn.mnemonic() == Mnemonic::Movnti {
+            if self.model.features() & super::system::feature::SSE2 == 0 {
+                return None;
+            }
+            self.op.a = self.reg(1);
+            self.memory();
+            return self.kind(Kind::Mov32MR);
+        }
+        let decoded = simd::decode::decode(self.insn, self.bytes, self.model)?;
+        self.op.a = decoded.a;
+        match decoded.rm {
+            Rm::Register(number) => (self.op.base, self.op.b) = (REG_FORM, number),
+            Rm::Memory => self.memory(),
+            Rm::MaskedDi { mask, addr16 } => {
+                self.op.b = mask;
+                self.op.base = RDI as u8;
+                self.segment(addr16);
+            }
+        }
+        self.kind_imm(Kind::Simd, decoded.imm)
     }
 }
