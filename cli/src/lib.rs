@@ -7,6 +7,7 @@ mod images;
 mod keys;
 mod output;
 mod session;
+mod terminal;
 mod vectors;
 
 use std::process::ExitCode;
