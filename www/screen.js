@@ -10,7 +10,7 @@ const hint = element("hint", HTMLSpanElement);
 const phone = element("phone-keyboard", HTMLTextAreaElement);
 
 /** A whole multiple is preferred to filling the room, unless it leaves more than this unused. */
-const WORTH_FILLING = 0.8;
+const WORTH_FILLING = 0.7;
 /** How far from a whole multiple a factor may be to look crisp. */
 const NEARLY_WHOLE = 0.02;
 
@@ -102,11 +102,14 @@ function setUpFullScreen(fail) {
   });
 }
 
-/** A phone shows its keyboard only for a text field: what is typed there is typed in the machine. */
-/** @param {() => Vm | null} current @param {(error: unknown) => void} fail */
+/**
+ * A phone shows its keyboard only for a text field: what is typed there is typed in the machine.
+ * @param {() => Vm | null} current @param {(error: unknown) => void} fail
+ */
 function setUpPhoneKeyboard(current, fail) {
   const type = (/** @type {string} */ text) => void current()?.typeText(text).catch(fail);
   button("keyboard").addEventListener("click", () => phone.focus());
+  canvas.addEventListener("click", () => matchMedia("(pointer: coarse)").matches && phone.focus());
   /** @type {Record<string, string>} */
   const special = { deleteContentBackward: "\b", insertLineBreak: "\n", insertParagraph: "\n" };
   phone.addEventListener("beforeinput", (event) => {

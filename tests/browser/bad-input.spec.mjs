@@ -26,6 +26,7 @@ const files = {
   "/files/empty.img": Buffer.alloc(0),
   "/files/text.txt": Buffer.from("This is no kernel.\n".repeat(200)),
   "/files/odd.img": Buffer.alloc(1000),
+  "/files/initrd": Buffer.alloc(60 << 20),
   "/files/truncated.iso": truncatedIso(),
   "/files/disk.img": numberedDisk(16 * 2048),
   "/no-range/disk.img": numberedDisk(16 * 2048),
@@ -64,7 +65,7 @@ const CASES = [
   ["a server that is not there", { hda: "http://127.0.0.1:9/disk.img" }, "network", /could not be loaded/],
   ["an empty file", { cdrom: "/files/empty.img" }, "empty-image", /is empty/],
   ["a kernel that is no kernel", { kernel: "/files/text.txt" }, "bad-kernel", /kernel/i],
-  ["an initrd larger than memory", { kernel: KERNEL, initrd: "/guests/d-i-text-initrd.gz", memory: 24 << 20 }, "initrd-too-large", /initrd|RAM disk/],
+  ["an initrd larger than memory", { kernel: KERNEL, initrd: "/files/initrd", memory: 48 << 20 }, "initrd-too-large", /initrd|RAM disk/],
   ["a truncated ISO", { cdrom: "/files/truncated.iso" }, "truncated", /truncated/],
   ["an image of odd size", { hda: "/files/odd.img" }, "bad-image-size", /1000 bytes/],
   ["no memory", { memory: 0 }, "bad-memory-size", /memory/],
@@ -80,7 +81,7 @@ for (const [what, options, code, message] of CASES) {
     assert.ok(error?.isError, "createVm rejects with an Error");
     assert.equal(error.code, code, error.message);
     assert.match(error.message, message);
-    assert.match(error.message, /^[A-Z`].*[.?!]$/, "a sentence");
+    assert.match(error.message, /^[A-Z0-9`].*[.?!]$/, "a sentence");
     assert.ok(!error.message.includes("\n"));
   });
 }

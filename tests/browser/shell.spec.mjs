@@ -60,8 +60,8 @@ test("keys, pause, reset and power off work without a mouse", async () => {
   await bootImage(page, bootFloppy("ready>", THEN.echoKeys));
   await waitForText(page, "ready>");
   assert.equal(await page.evaluate(() => document.activeElement?.id), "screen", "the screen has the keyboard");
-  await page.keyboard.type("Hello, World", { delay: 30 });
-  await waitForText(page, "ready>Hello, World");
+  await page.keyboard.type("hello, world", { delay: 30 });
+  await waitForText(page, "ready>hello, world");
 
   await page.keyboard.press("Control+Alt+KeyG");
   assert.equal(await page.evaluate(() => document.activeElement?.id), "run", "Ctrl+Alt+G leaves the screen");

@@ -4,10 +4,9 @@
 //! every linear address that maps it.
 
 use super::float::FOP_BITS;
-use super::op::{
-    ALU8, ALU16, ALU32, Form, Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT, StringOp, System, Unary,
-};
-use super::state::{CpuModel, ZERO_REG, mode};
+use super::op::{ALU8, ALU16, ALU32, Form, Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT, StringOp, System, Unary};
+use super::simd::{self, decode::Rm};
+use super::state::{CpuModel, RDI, ZERO_REG, mode};
 use crate::fpu::X87Op;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
@@ -40,12 +39,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// When not even one instruction is complete.
-pub fn decode_block(
-    bytes: &[u8],
-    mode_bits: u32,
-    model: CpuModel,
-    out: &mut Vec<Op>,
-) -> Result<Decoded, DecodeError> {
+pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec<Op>) -> Result<Decoded, DecodeError> {
     let first = out.len();
     let mut done = Decoded::default();
     while out.len() - first < MAX_OPS {
@@ -53,10 +47,7 @@ pub fn decode_block(
         let Some(mut op) = decode_one(rest, mode_bits, model) else {
             break;
         };
-        if matches!(
-            op.kind,
-            Kind::X87Reg | Kind::X87Load | Kind::X87Store | Kind::X87Env
-        ) {
+        if matches!(op.kind, Kind::X87Reg | Kind::X87Load | Kind::X87Store | Kind::X87Env) {
             op.imm |= done.bytes << FOP_BITS;
         }
         let alone = matches!(op.kind, Kind::Alone | Kind::StringRep);
@@ -65,11 +56,7 @@ pub fn decode_block(
         }
         done.bytes += u32::from(op.len);
         done.instructions += 1;
-        let fused = out
-            .len()
-            .checked_sub(1)
-            .filter(|&i| i >= first)
-            .and_then(|i| fuse(&out[i], &op));
+        let fused = out.len().checked_sub(1).filter(|&i| i >= first).and_then(|i| fuse(&out[i], &op));
         match fused {
             Some(pair) => {
                 out.pop();
@@ -81,11 +68,7 @@ pub fn decode_block(
             return Ok(done);
         }
     }
-    if out.len() == first {
-        Err(DecodeError::NeedMoreBytes)
-    } else {
-        Ok(done)
-    }
+    if out.len() == first { Err(DecodeError::NeedMoreBytes) } else { Ok(done) }
 }
 
 /// Decodes one instruction; `None` when it is longer than `bytes`.
@@ -109,39 +92,17 @@ pub fn decode_one(bytes: &[u8], mode_bits: u32, model: CpuModel) -> Option<Op> {
         }
         return Some(system(System::Ud, 1));
     }
-    let mut lower = Lower {
-        insn: &insn,
-        bytes: window,
-        mode: mode_bits,
-        model,
-        op: blank(insn.len() as u8),
-    };
-    let op = lower
-        .lower()
-        .unwrap_or_else(|| system(System::Ud, insn.len() as u8));
+    let mut lower = Lower { insn: &insn, bytes: window, mode: mode_bits, model, op: blank(insn.len() as u8) };
+    let op = lower.lower().unwrap_or_else(|| system(System::Ud, insn.len() as u8));
     Some(op)
 }
 
 fn blank(len: u8) -> Op {
-    Op {
-        kind: Kind::Nop,
-        len,
-        seg: SEG_FLAT,
-        a: 0,
-        b: 0,
-        base: ZERO_REG as u8,
-        index: ZERO_REG as u8,
-        disp: 0,
-        imm: 0,
-    }
+    Op { kind: Kind::Nop, len, seg: SEG_FLAT, a: 0, b: 0, base: ZERO_REG as u8, index: ZERO_REG as u8, disp: 0, imm: 0 }
 }
 
 fn system(code: System, len: u8) -> Op {
-    Op {
-        kind: Kind::Alone,
-        imm: code as u32,
-        ..blank(len)
-    }
+    Op { kind: Kind::Alone, imm: code as u32, ..blank(len) }
 }
 
 /// Fuses a 32-bit (or byte) compare with the conditional jump behind it.
@@ -151,10 +112,7 @@ fn fuse(first: &Op, jump: &Op) -> Option<Op> {
         return None;
     }
     let (cond, disp) = (jump.a, jump.disp);
-    let mut pair = Op {
-        len: first.len + jump.len,
-        ..*first
-    };
+    let mut pair = Op { len: first.len + jump.len, ..*first };
     pair.kind = match first.kind {
         Cmp32RR => CmpJcc32RR,
         Cmp32RI => CmpJcc32RI,
@@ -174,9 +132,7 @@ fn fuse(first: &Op, jump: &Op) -> Option<Op> {
     };
     match pair.kind {
         CmpJcc32RM | CmpJcc32MR => (pair.b, pair.imm) = (cond, disp),
-        CmpJcc32MI8 | TestJcc8MI | CmpJcc8MI => {
-            (pair.a, pair.b, pair.imm) = (first.imm as u8, cond, disp)
-        }
+        CmpJcc32MI8 | TestJcc8MI | CmpJcc8MI => (pair.a, pair.b, pair.imm) = (first.imm as u8, cond, disp),
         _ => (pair.index, pair.disp) = (cond, disp),
     }
     Some(pair)
@@ -185,9 +141,7 @@ fn fuse(first: &Op, jump: &Op) -> Option<Op> {
 /// The opcode bytes behind the prefixes: (first, second).
 fn opcode(bytes: &[u8]) -> (u8, u8) {
     let mut i = 0;
-    while let Some(0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3) =
-        bytes.get(i)
-    {
+    while let Some(0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3) = bytes.get(i) {
         i += 1;
     }
     let at = |n: usize| bytes.get(n).copied().unwrap_or(0);
@@ -281,11 +235,7 @@ impl Lower<'_> {
 
     /// Operand width in bytes.
     fn width(&self, n: u32) -> u32 {
-        if self.is_reg(n) {
-            reg::width(self.insn.op_register(n))
-        } else {
-            memory_width(self.insn.memory_size())
-        }
+        if self.is_reg(n) { reg::width(self.insn.op_register(n)) } else { memory_width(self.insn.memory_size()) }
     }
 
     fn stack32(&self) -> bool {
@@ -301,11 +251,7 @@ impl Lower<'_> {
         let i = self.insn;
         let (base, index) = (i.memory_base(), i.memory_index());
         let num = |r: Register| {
-            if r == Register::None {
-                ZERO_REG as u8
-            } else {
-                reg::number(r)
-            }
+            if r == Register::None { ZERO_REG as u8 } else { reg::number(r) }
         };
         self.op.base = num(base);
         self.op.index = num(index) | (i.memory_index_scale().trailing_zeros() as u8) << 5;
@@ -321,11 +267,7 @@ impl Lower<'_> {
         let seg = self.insn.memory_segment();
         let n = reg::segment(seg).unwrap_or(3);
         let flat = self.flat() && matches!(n, 0 | 2 | 3) && !addr16;
-        self.op.seg = if flat {
-            SEG_FLAT
-        } else {
-            n | if addr16 { SEG_ADDR16 } else { 0 }
-        };
+        self.op.seg = if flat { SEG_FLAT } else { n | if addr16 { SEG_ADDR16 } else { 0 } };
     }
 
     /// Operand `n` is a register or memory, for kinds that take either.
@@ -437,32 +379,11 @@ impl Lower<'_> {
             }
             let r = self.insn.op_register(n);
             let (code, number) = if let Some(number) = reg::segment(r) {
-                (
-                    if to {
-                        System::MovToSeg
-                    } else {
-                        System::MovFromSeg
-                    },
-                    number,
-                )
+                (if to { System::MovToSeg } else { System::MovFromSeg }, number)
             } else if let Some(number) = reg::control(r) {
-                (
-                    if to {
-                        System::MovToCr
-                    } else {
-                        System::MovFromCr
-                    },
-                    number,
-                )
+                (if to { System::MovToCr } else { System::MovFromCr }, number)
             } else if let Some(number) = reg::debug(r) {
-                (
-                    if to {
-                        System::MovToDr
-                    } else {
-                        System::MovFromDr
-                    },
-                    number,
-                )
+                (if to { System::MovToDr } else { System::MovFromDr }, number)
             } else if (Register::TR0 as u32..=Register::TR7 as u32).contains(&(r as u32)) {
                 return None;
             } else {
@@ -528,11 +449,7 @@ impl Lower<'_> {
             }
             if let Unary::Inc | Unary::Dec = operation {
                 self.memory();
-                return self.kind(if operation == Unary::Inc {
-                    Inc32M
-                } else {
-                    Dec32M
-                });
+                return self.kind(if operation == Unary::Inc { Inc32M } else { Dec32M });
             }
         }
         self.either(0);
@@ -563,10 +480,7 @@ impl Lower<'_> {
             }
         }
         self.either(0);
-        self.kind_imm(
-            ShiftE,
-            count | u32::from(by_cl) << 8 | operation << 12 | width << 16,
-        )
+        self.kind_imm(ShiftE, count | u32::from(by_cl) << 8 | operation << 12 | width << 16)
     }
 
     fn double_shift(&mut self, right: bool) -> Option<Op> {
@@ -577,20 +491,10 @@ impl Lower<'_> {
         if width == 4 && self.is_reg(0) && !by_cl && count != 0 {
             self.op.b = self.op.a;
             self.op.a = self.reg(0);
-            return self.kind_imm(
-                if right {
-                    Kind::Shrd32RRI
-                } else {
-                    Kind::Shld32RRI
-                },
-                count,
-            );
+            return self.kind_imm(if right { Kind::Shrd32RRI } else { Kind::Shld32RRI }, count);
         }
         self.either(0);
-        self.kind_imm(
-            Kind::DoubleShiftE,
-            count | u32::from(by_cl) << 8 | u32::from(right) << 12 | width << 16,
-        )
+        self.kind_imm(Kind::DoubleShiftE, count | u32::from(by_cl) << 8 | u32::from(right) << 12 | width << 16)
     }
 
     /// 0 BT, 1 BTS, 2 BTR, 3 BTC.
@@ -609,10 +513,7 @@ impl Lower<'_> {
             return self.kind_imm(if by_reg { Kind::Bt32RR } else { Kind::Bt32RI }, bit);
         }
         self.either(0);
-        self.kind_imm(
-            Kind::BitE,
-            bit | u32::from(by_reg) << 8 | operation << 12 | width << 16,
-        )
+        self.kind_imm(Kind::BitE, bit | u32::from(by_reg) << 8 | operation << 12 | width << 16)
     }
 
     fn imul(&mut self) -> Option<Op> {
@@ -721,28 +622,18 @@ impl Lower<'_> {
     fn branch(&self) -> u32 {
         let next = self.insn.next_ip32();
         match self.insn.op0_kind() {
-            OpKind::NearBranch16 => {
-                i32::from(self.insn.near_branch16().wrapping_sub(next as u16) as i16) as u32
-            }
+            OpKind::NearBranch16 => i32::from(self.insn.near_branch16().wrapping_sub(next as u16) as i16) as u32,
             _ => self.insn.near_branch32().wrapping_sub(next),
         }
     }
 
     fn branch_width(&self) -> u8 {
-        if self.insn.op0_kind() == OpKind::NearBranch16 {
-            2
-        } else {
-            4
-        }
+        if self.insn.op0_kind() == OpKind::NearBranch16 { 2 } else { 4 }
     }
 
     fn jcc(&mut self) -> Option<Op> {
         let (first, second) = opcode(self.bytes);
-        self.op.a = if first == 0x0f {
-            second & 15
-        } else {
-            first & 15
-        };
+        self.op.a = if first == 0x0f { second & 15 } else { first & 15 };
         self.op.disp = self.branch();
         self.op.b = self.branch_width();
         let fast = self.flat() && self.op.b == 4;
@@ -780,13 +671,8 @@ impl Lower<'_> {
     /// `imm`: system code | width << 8 | selector << 16; `disp`: offset.
     fn far_immediate(&mut self, code: System) -> Option<Op> {
         let wide = self.insn.op0_kind() == OpKind::FarBranch32;
-        self.op.disp = if wide {
-            self.insn.far_branch32()
-        } else {
-            self.insn.far_branch16().into()
-        };
-        self.op.imm =
-            u32::from(self.insn.far_branch_selector()) << 16 | if wide { 4 } else { 2 } << 8;
+        self.op.disp = if wide { self.insn.far_branch32() } else { self.insn.far_branch16().into() };
+        self.op.imm = u32::from(self.insn.far_branch_selector()) << 16 | if wide { 4 } else { 2 } << 8;
         self.system(code)
     }
 
@@ -812,22 +698,11 @@ impl Lower<'_> {
     }
 
     fn ret_near(&mut self) -> Option<Op> {
-        let pop = if self.insn.op_count() > 0 {
-            self.imm(0) & 0xffff
-        } else {
-            0
-        };
-        let wide = matches!(
-            self.insn.code(),
-            iced_x86::Code::Retnd | iced_x86::Code::Retnd_imm16
-        );
+        let pop = if self.insn.op_count() > 0 { self.imm(0) & 0xffff } else { 0 };
+        let wide = matches!(self.insn.code(), iced_x86::Code::Retnd | iced_x86::Code::Retnd_imm16);
         self.op.imm = pop;
         if wide && self.flat() && self.stack32() {
-            return self.kind(if pop == 0 {
-                Kind::Ret32
-            } else {
-                Kind::RetImm32
-            });
+            return self.kind(if pop == 0 { Kind::Ret32 } else { Kind::RetImm32 });
         }
         self.op.b = if wide { 4 } else { 2 };
         self.kind(Kind::RetNear)
@@ -843,12 +718,8 @@ impl Lower<'_> {
 
     fn string(&mut self, operation: StringOp, width: u32) -> Option<Op> {
         let i = self.insn;
-        let addr16 = (0..i.op_count()).any(|n| {
-            matches!(
-                i.op_kind(n),
-                OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI
-            )
-        });
+        let addr16 = (0..i.op_count())
+            .any(|n| matches!(i.op_kind(n), OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI));
         self.segment(addr16);
         let rep = if i.has_repne_prefix() {
             2
@@ -863,14 +734,7 @@ impl Lower<'_> {
             self.op.imm = imm;
             return self.kind(Kind::StringRep);
         }
-        self.kind_imm(
-            if rep != 0 {
-                Kind::StringRep
-            } else {
-                Kind::StringOnce
-            },
-            imm,
-        )
+        self.kind_imm(if rep != 0 { Kind::StringRep } else { Kind::StringOnce }, imm)
     }
 
     fn io(&mut self, out: bool) -> Option<Op> {
@@ -900,11 +764,7 @@ impl Lower<'_> {
                 _ => break,
             }
         }
-        if (self.mode & mode::CODE32 != 0) != has66 {
-            4
-        } else {
-            2
-        }
+        if (self.mode & mode::CODE32 != 0) != has66 { 4 } else { 2 }
     }
 
     fn lower(&mut self) -> Option<Op> {
@@ -940,13 +800,7 @@ impl Lower<'_> {
             }
             M::Xchg => self.xchg(),
             M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop => self.kind(Kind::Nop),
-            M::Prefetchnta
-            | M::Prefetcht0
-            | M::Prefetcht1
-            | M::Prefetcht2
-            | M::Sfence
-            | M::Lfence
-            | M::Mfence
+            M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Sfence | M::Lfence | M::Mfence
                 if self.sse() =>
             {
                 self.kind(Kind::Nop)
@@ -1061,11 +915,7 @@ impl Lower<'_> {
             M::Call => self.call(),
             M::Ret => self.ret_near(),
             M::Retf => {
-                let pop = if self.insn.op_count() > 0 {
-                    self.imm(0) & 0xffff
-                } else {
-                    0
-                };
+                let pop = if self.insn.op_count() > 0 { self.imm(0) & 0xffff } else { 0 };
                 self.op.imm = pop << 16 | self.operand_size() << 8;
                 self.system(System::RetFar)
             }
@@ -1152,14 +1002,7 @@ impl Lower<'_> {
                 self.op.a = self.reg(0);
                 self.either(1);
                 let width = self.operand_size();
-                self.system_width(
-                    if self.insn.mnemonic() == M::Lar {
-                        System::Lar
-                    } else {
-                        System::Lsl
-                    },
-                    width,
-                )
+                self.system_width(if self.insn.mnemonic() == M::Lar { System::Lar } else { System::Lsl }, width)
             }
             M::Arpl => {
                 self.op.a = self.reg(1);
@@ -1305,7 +1148,27 @@ impl Lower<'_> {
         self.kind_imm(kind, u32::from(first & 7) << 8 | u32::from(modrm))
     }
 
+    /// MMX and SSE: [`super::simd`] knows the opcodes, the memory operand is lowered here.
     fn simd(&mut self) -> Option<Op> {
-        None
+        if self.insn.mnemonic() == Mnemonic::Movnti {
+            if self.model.features() & super::system::feature::SSE2 == 0 {
+                return None;
+            }
+            self.op.a = self.reg(1);
+            self.memory();
+            return self.kind(Kind::Mov32MR);
+        }
+        let decoded = simd::decode::decode(self.insn, self.bytes, self.model)?;
+        self.op.a = decoded.a;
+        match decoded.rm {
+            Rm::Register(number) => (self.op.base, self.op.b) = (REG_FORM, number),
+            Rm::Memory => self.memory(),
+            Rm::MaskedDi { mask, addr16 } => {
+                self.op.b = mask;
+                self.op.base = RDI as u8;
+                self.segment(addr16);
+            }
+        }
+        self.kind_imm(Kind::Simd, decoded.imm)
     }
 }

@@ -1,13 +1,214 @@
-//! MMX and SSE.
+//! MMX and SSE: operands, faults and dispatch of [`Kind::Simd`](super::op::Kind::Simd) ops.
+//! Spec: Intel SDM vol. 1 chapters 9 to 11, vol. 2, vol. 3 chapters 12 and 13 (availability).
+//!
+//! An op's `imm` is laid out as [`table`] says; `a` is the first register operand, `b` the second one
+//! ([`REG_FORM`]) unless it is in memory. What an operation computes is a pure function of its operands
+//! ([`integer`], [`float`]).
+
+pub mod decode;
+pub mod float;
+pub mod integer;
+mod state;
+pub mod table;
+#[cfg(test)]
+mod tests;
 
 use super::fault::{Exec, Fault};
-use super::op::Op;
-use super::state::Cpu;
+use super::op::{Op, REG_FORM};
+use super::state::{Cpu, cr0, cr4};
 use crate::bus::CpuBus;
+use crate::fpu::ieee::SseEnv;
+use state::aligned;
+use table::{Class, IMMEDIATE_SOURCE, Info, MMX_FORM, SimdOp};
 
 impl Cpu {
+    /// #UD while CR0.EM is set, #NM while CR0.TS is.
+    #[inline]
+    fn simd_usable(&self) -> Exec {
+        if self.cr0 & (cr0::EM | cr0::TS) == 0 {
+            Ok(())
+        } else if self.cr0 & cr0::EM != 0 {
+            Err(Fault::UD)
+        } else {
+            Err(Fault::NM)
+        }
+    }
+
+    /// The same, and #UD while the system has not enabled SSE.
+    #[inline]
+    fn sse_usable(&self) -> Exec {
+        if self.cr4 & cr4::OSFXSR == 0 {
+            return Err(Fault::UD);
+        }
+        self.simd_usable()
+    }
+
     /// Executes a [`Kind::Simd`](super::op::Kind::Simd) op.
-    pub(super) fn exec_simd<B: CpuBus>(&mut self, _bus: &mut B, _op: &Op) -> Exec {
-        Err(Fault::UD)
+    pub(super) fn exec_simd<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+        let simd = SimdOp::of(op.imm).ok_or(Fault::UD)?;
+        let info = simd.info();
+        if info.dst == Class::State {
+            return self.simd_state(bus, simd, op);
+        }
+        let mmx_form = op.imm & MMX_FORM != 0;
+        if info.uses_sse(mmx_form) {
+            self.sse_usable()?;
+        } else {
+            self.simd_usable()?;
+        }
+        if info.uses_mmx(mmx_form, op.base != REG_FORM) {
+            return self.exec_mmx(bus, op, simd, info);
+        }
+        if info.dst == Class::Memory {
+            return self.simd_store(bus, op, simd, info);
+        }
+        let b = self.simd_source(bus, op, info)?;
+        let a = self.xmm[usize::from(op.a & 15)];
+        let result = self.simd_compute(simd, info, a, b, op.imm as u8)?;
+        match info.dst {
+            Class::Gpr => self.set_reg32(op.a.into(), result as u32),
+            Class::Flags => self.set_status(result as u32),
+            _ => self.xmm[usize::from(op.a & 15)] = result,
+        }
+        Ok(())
+    }
+
+    /// Computes a result and takes over MXCSR's flags.
+    #[inline]
+    fn simd_compute(&mut self, simd: SimdOp, info: &Info, a: u128, b: u128, imm: u8) -> Exec<u128> {
+        if !info.float {
+            return Ok(integer::compute(simd, a, b, imm));
+        }
+        let mut env = SseEnv::new(self.mxcsr);
+        let result = float::compute(simd, a, b, imm, &mut env);
+        match env.finish() {
+            Ok(mxcsr) => {
+                self.mxcsr = mxcsr;
+                Ok(result)
+            }
+            Err(mxcsr) => {
+                self.mxcsr = mxcsr;
+                Err(self.simd_exception())
+            }
+        }
+    }
+
+    /// An unmasked exception: #XM, or #UD for a system that does not know it.
+    #[cold]
+    fn simd_exception(&self) -> Fault {
+        if self.cr4 & cr4::OSXMMEXCPT != 0 { Fault::XM } else { Fault::UD }
+    }
+
+    /// The second operand of an operation on SSE registers, zero-extended.
+    #[inline]
+    fn simd_source<B: CpuBus>(&mut self, bus: &mut B, op: &Op, info: &Info) -> Exec<u128> {
+        if op.base != REG_FORM {
+            return self.simd_load(bus, op, info.width.into(), info.aligned);
+        }
+        Ok(if op.imm & IMMEDIATE_SOURCE != 0 {
+            (op.imm & 0xff).into()
+        } else if info.src == Class::Gpr {
+            self.reg32(op.b.into()).into()
+        } else {
+            self.xmm[usize::from(op.b & 15)]
+        })
+    }
+
+    /// Loads a memory operand of 2, 4, 8 or 16 bytes.
+    #[inline]
+    fn simd_load<B: CpuBus>(&mut self, bus: &mut B, op: &Op, width: u32, align: bool) -> Exec<u128> {
+        let lin = self.linear_read(op.seg & 7, self.offset_any(op), width)?;
+        Ok(match width {
+            2 => self.read_lin16(bus, lin)?.into(),
+            4 => self.read_lin32(bus, lin)?.into(),
+            8 => self.read_lin64(bus, lin)?.into(),
+            _ => self.read_lin128(bus, if align { aligned(lin)? } else { lin })?,
+        })
+    }
+
+    /// Stores of SSE registers.
+    fn simd_store<B: CpuBus>(&mut self, bus: &mut B, op: &Op, simd: SimdOp, info: &Info) -> Exec {
+        let value = self.xmm[usize::from(op.a & 15)];
+        if simd == SimdOp::MaskMov {
+            let mask = self.xmm[usize::from(op.b & 15)];
+            return self.masked_store(bus, op, value, mask, 16);
+        }
+        let lin = self.linear_write(op.seg & 7, self.offset_any(op), info.width.into())?;
+        match simd {
+            SimdOp::StoreA => self.write_lin128(bus, aligned(lin)?, value),
+            SimdOp::StoreU => self.write_lin128(bus, lin, value),
+            SimdOp::Store32 => self.write_lin32(bus, lin, value as u32),
+            SimdOp::StoreHigh64 => self.write_lin64(bus, lin, (value >> 64) as u64),
+            _ => self.write_lin64(bus, lin, value as u64),
+        }
+    }
+
+    /// MASKMOVQ, MASKMOVDQU: the bytes whose mask byte has bit 7 set. Pages that none of them touches
+    /// cannot fault.
+    fn masked_store<B: CpuBus>(&mut self, bus: &mut B, op: &Op, value: u128, mask: u128, width: u32) -> Exec {
+        let lin = self.linear_write(op.seg & 7, self.offset_any(op), width)?;
+        let selected = integer::compute(SimdOp::Pmovmskb, 0, mask, 0) as u32;
+        if selected == 0 {
+            return Ok(());
+        }
+        let (first, last) = (selected.trailing_zeros(), 31 - selected.leading_zeros());
+        let user = self.derived.user != 0;
+        self.check_write(bus, lin.wrapping_add(first), last - first + 1, user)?;
+        for i in first..=last {
+            if selected >> i & 1 != 0 {
+                self.write_lin8(bus, lin.wrapping_add(i), (value >> (8 * i)) as u8)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Operations with an MMX operand.
+    #[inline(never)]
+    fn exec_mmx<B: CpuBus>(&mut self, bus: &mut B, op: &Op, simd: SimdOp, info: &Info) -> Exec {
+        self.x87_check_pending(bus)?;
+        let mmx_form = op.imm & MMX_FORM != 0;
+        if info.dst == Class::Memory {
+            self.mmx_store(bus, op, simd)?;
+            self.x87.mmx_enter();
+            return Ok(());
+        }
+        let is_mmx = |class| class == Class::Mmx || (class == Class::Vector && mmx_form);
+        let b = if op.base != REG_FORM {
+            self.simd_load(bus, op, info.memory_width(mmx_form), info.aligned)?
+        } else if op.imm & IMMEDIATE_SOURCE != 0 {
+            (op.imm & 0xff).into()
+        } else if is_mmx(info.src) {
+            self.x87.mmx_read(op.b).into()
+        } else if info.src == Class::Gpr {
+            self.reg32(op.b.into()).into()
+        } else {
+            self.xmm[usize::from(op.b & 15)]
+        };
+        let imm = op.imm as u8;
+        let result = if mmx_form {
+            integer::compute_mmx(simd, self.x87.mmx_read(op.a), b as u64, imm).into()
+        } else {
+            self.simd_compute(simd, info, self.xmm[usize::from(op.a & 15)], b, imm)?
+        };
+        self.x87.mmx_enter();
+        match info.dst {
+            Class::Gpr => self.set_reg32(op.a.into(), result as u32),
+            Class::Xmm => self.xmm[usize::from(op.a & 15)] = result,
+            _ => self.x87.mmx_write(op.a, result as u64),
+        }
+        Ok(())
+    }
+
+    fn mmx_store<B: CpuBus>(&mut self, bus: &mut B, op: &Op, simd: SimdOp) -> Exec {
+        let value = self.x87.mmx_read(op.a);
+        let (seg, offset) = (op.seg & 7, self.offset_any(op));
+        match simd {
+            SimdOp::MaskMov => {
+                let mask = self.x87.mmx_read(op.b);
+                self.masked_store(bus, op, value.into(), mask.into(), 8)
+            }
+            SimdOp::Store32 => self.write32(bus, seg, offset, value as u32),
+            _ => self.write64(bus, seg, offset, value),
+        }
     }
 }

@@ -50,16 +50,24 @@ const CLFLUSH_LINE: u32 = 8 << 8;
 
 const BRAND_P4: &[u8; 48] = b"              Intel(R) Pentium(R) 4 CPU 2.40GHz\0";
 
-impl Cpu {
+impl CpuModel {
     /// Leaf 1 EDX of this model (with the APIC bit whether or not the APIC is on).
     #[must_use]
-    pub fn features(&self) -> u32 {
-        match self.model {
+    pub fn features(self) -> u32 {
+        match self {
             CpuModel::I486 => feature::I486,
             CpuModel::Pentium => feature::PENTIUM,
             CpuModel::PentiumIII => feature::PENTIUM_III,
             CpuModel::Pentium4 => feature::PENTIUM_4,
         }
+    }
+}
+
+impl Cpu {
+    /// Features of this CPU's model.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        self.model.features()
     }
 
     /// CPUID of EAX; answers in EAX, EBX, ECX, EDX.

@@ -8,6 +8,8 @@ mod io;
 mod msr;
 mod tables;
 
+pub use cpuid::feature;
+
 #[cfg(test)]
 mod tests;
 
