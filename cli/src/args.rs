@@ -35,6 +35,9 @@ pub enum ArgError {
     /// A key that does not exist.
     #[error("--type: {0}")]
     Key(#[from] keys::KeyError),
+    /// Two flags that exclude one another.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// A flag of the contract whose feature does not exist yet.
     #[error("{0} is not possible yet: {1}")]
     Missing(&'static str, &'static str),
@@ -130,6 +133,27 @@ pub struct Options {
     pub at_end: Vec<Step>,
 }
 
+impl Options {
+    /// Whether to show the screen in the terminal, given whether standard input and output are one.
+    pub fn interactive(&self, tty: bool) -> bool {
+        let scripted = !self.script.is_empty() || self.timeout.is_some() || self.max_instructions.is_some();
+        let stdout_taken = self.serial == SerialArg::Stdio || self.firmware_log == Some(Sink::Stdout);
+        self.terminal.unwrap_or(tty && !scripted && !stdout_taken)
+    }
+
+    /// Every file that the run will write.
+    pub fn outputs(&self) -> impl Iterator<Item = &PathBuf> {
+        fn file(step: &Step) -> Option<&PathBuf> {
+            match step {
+                Step::Screenshot(path) | Step::ScreenText(Sink::File(path)) => Some(path),
+                _ => None,
+            }
+        }
+        let steps = self.script.iter().chain(&self.at_end).filter_map(file);
+        steps.chain(&self.stats)
+    }
+}
+
 /// Reads the flags behind `tab86 run`.
 ///
 /// # Errors
@@ -177,6 +201,10 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
         }
     }
     (o.script, o.at_end) = arrange(steps);
+    let stdout_taken = o.serial == SerialArg::Stdio || o.firmware_log == Some(Sink::Stdout);
+    if o.terminal == Some(true) && stdout_taken {
+        return Err(ArgError::Conflict("--display terminal leaves no room for --serial stdio or --firmware-log -"));
+    }
     Ok(o)
 }
 

@@ -1,5 +1,6 @@
-//! Text as key strokes: what `--type` understands.
+//! Text and the terminal's keys as key strokes: what `--type` understands, and what the interactive mode sends.
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use emulator_core::devices::i8042::{Key, us_layout};
 use thiserror::Error;
 
@@ -8,7 +9,7 @@ use thiserror::Error;
 pub struct Stroke {
     /// Held while the key is pressed, in this order.
     pub modifiers: Vec<Key>,
-    /// The key; `None` presses the modifiers alone.
+    /// The key.
     pub key: Key,
 }
 
@@ -22,6 +23,47 @@ impl Stroke {
     pub fn char(c: char) -> Option<Self> {
         let (key, shift) = us_layout(c)?;
         Some(Self { modifiers: if shift { vec![Key::ShiftLeft] } else { Vec::new() }, key })
+    }
+
+    /// What a key event of the terminal presses; `None` for keys that a PC hasn't got.
+    pub fn terminal(event: &KeyEvent) -> Option<Self> {
+        let plain = |key| Some(Self::plain(key));
+        let mut stroke = match event.code {
+            KeyCode::Char(c) => Self::char(c),
+            KeyCode::F(n) => plain(Key::from_code(&format!("F{n}"))?),
+            KeyCode::Enter => plain(Key::Enter),
+            KeyCode::Esc => plain(Key::Escape),
+            KeyCode::Backspace => plain(Key::Backspace),
+            KeyCode::Tab => plain(Key::Tab),
+            KeyCode::BackTab => Some(Self { modifiers: vec![Key::ShiftLeft], key: Key::Tab }),
+            KeyCode::Up => plain(Key::ArrowUp),
+            KeyCode::Down => plain(Key::ArrowDown),
+            KeyCode::Left => plain(Key::ArrowLeft),
+            KeyCode::Right => plain(Key::ArrowRight),
+            KeyCode::Home => plain(Key::Home),
+            KeyCode::End => plain(Key::End),
+            KeyCode::PageUp => plain(Key::PageUp),
+            KeyCode::PageDown => plain(Key::PageDown),
+            KeyCode::Insert => plain(Key::Insert),
+            KeyCode::Delete => plain(Key::Delete),
+            KeyCode::Menu => plain(Key::ContextMenu),
+            KeyCode::Pause => plain(Key::Pause),
+            KeyCode::PrintScreen => plain(Key::PrintScreen),
+            _ => None,
+        }?;
+        let held = [
+            (KeyModifiers::CONTROL, Key::ControlLeft),
+            (KeyModifiers::ALT, Key::AltLeft),
+            (KeyModifiers::SHIFT, Key::ShiftLeft),
+        ];
+        for (modifier, key) in held {
+            // A character says itself whether it needs Shift.
+            let said = key == Key::ShiftLeft && matches!(event.code, KeyCode::Char(_));
+            if event.modifiers.contains(modifier) && !said && !stroke.modifiers.contains(&key) {
+                stroke.modifiers.push(key);
+            }
+        }
+        Some(stroke)
     }
 
     /// Every press (`true`) and release in order.
@@ -165,6 +207,18 @@ mod tests {
         assert_eq!((&chord.modifiers[..], chord.key), (&[Key::ControlLeft, Key::AltLeft][..], Key::Delete));
         assert_eq!(parse("<Ctrl-->").unwrap()[0].key, Key::Minus);
         assert_eq!(parse("<C-b>").unwrap()[0], Stroke { modifiers: vec![Key::ControlLeft], key: Key::KeyB });
+    }
+
+    #[test]
+    fn the_terminals_keys() {
+        let stroke = |code, modifiers| Stroke::terminal(&KeyEvent::new(code, modifiers));
+        let with = |modifiers: &[Key], key| Some(Stroke { modifiers: modifiers.to_vec(), key });
+        assert_eq!(stroke(KeyCode::Char('A'), KeyModifiers::SHIFT), with(&[Key::ShiftLeft], Key::KeyA));
+        assert_eq!(stroke(KeyCode::Char('c'), KeyModifiers::CONTROL), with(&[Key::ControlLeft], Key::KeyC));
+        assert_eq!(stroke(KeyCode::F(2), KeyModifiers::ALT), with(&[Key::AltLeft], Key::F2));
+        assert_eq!(stroke(KeyCode::BackTab, KeyModifiers::SHIFT), with(&[Key::ShiftLeft], Key::Tab));
+        assert_eq!(stroke(KeyCode::Up, KeyModifiers::NONE), with(&[], Key::ArrowUp));
+        assert_eq!(stroke(KeyCode::Null, KeyModifiers::NONE), None);
     }
 
     #[test]

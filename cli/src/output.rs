@@ -20,6 +20,20 @@ pub enum OutputError {
     Png(String, png::EncodingError),
 }
 
+/// Sees to it that a file can be written later: the end of a long run is a bad time to learn that it cannot.
+///
+/// # Errors
+/// When its folder does not exist.
+pub fn check_folder(path: &Path) -> Result<(), OutputError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = std::fs::metadata(folder).map_err(|e| OutputError::Write(path.display().to_string(), e))?;
+    if found.is_dir() {
+        Ok(())
+    } else {
+        Err(OutputError::Write(path.display().to_string(), io::ErrorKind::NotADirectory.into()))
+    }
+}
+
 /// Saves the picture on the screen as PNG.
 ///
 /// # Errors

@@ -5,10 +5,14 @@ use crate::console::{Console, Input, RawMode};
 use crate::images::{self, ImageError};
 use crate::keys::Stroke;
 use crate::output::{self, OutputError, Writer};
+use crate::terminal::{Command, Display};
+use crossterm::event::{Event, KeyEventKind};
 use emulator_core::cpu::Seg;
 use emulator_core::cpu::state::cr0;
+use emulator_core::devices::i8042::Key;
 use emulator_core::machine::{ClockMode, Exit, Machine};
 use std::collections::VecDeque;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -34,6 +38,12 @@ pub enum RunError {
     /// A file to write.
     #[error("{0}")]
     Output(#[from] OutputError),
+    /// No terminal to show the screen in.
+    #[error("--display terminal needs a terminal as standard input and output")]
+    NoTerminal,
+    /// The terminal fails.
+    #[error("cannot use the terminal: {0}")]
+    Terminal(#[from] std::io::Error),
 }
 
 /// How a run ended.
@@ -69,6 +79,9 @@ pub struct Session {
     serial: Option<Writer>,
     firmware_log: Option<Writer>,
     realtime: bool,
+    display: Option<Display>,
+    /// The guest has stopped for good and the terminal still shows it.
+    stopped: bool,
 }
 
 /// Runs what the options say; the exit status.
@@ -78,7 +91,13 @@ pub struct Session {
 pub fn run(options: Options) -> Result<u8, RunError> {
     let config = images::machine_config(&options)?;
     let machine = Machine::new(config).map_err(|e| images::blame(&options, e))?;
+    options.outputs().try_for_each(|path| output::check_folder(path))?;
     let stdio = options.serial == SerialArg::Stdio;
+    let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let interactive = options.interactive(tty);
+    if interactive && !tty {
+        return Err(RunError::NoTerminal);
+    }
     let serial = match &options.serial {
         SerialArg::None => None,
         SerialArg::Stdio => Some(Writer::open(&Sink::Stdout)?),
@@ -89,7 +108,13 @@ pub fn run(options: Options) -> Result<u8, RunError> {
     let started = Instant::now();
     let mut session = Session {
         machine,
-        console: if stdio { Console::stdin(raw.is_some()) } else { Console::silent() },
+        console: match (interactive, stdio) {
+            (true, _) => Console::terminal(),
+            (false, true) => Console::stdin(raw.is_some()),
+            (false, false) => Console::silent(),
+        },
+        display: if interactive { Some(Display::open()?) } else { None },
+        stopped: false,
         started,
         deadline: options.timeout.and_then(|t| started.checked_add(t)),
         limit: options.max_instructions,
@@ -106,6 +131,7 @@ pub fn run(options: Options) -> Result<u8, RunError> {
     let end = session.run();
     let took = started.elapsed();
     drop(raw);
+    session.display = None;
     let end = end?;
     let status = session.status(end);
     if let Some(text) = session.report(end, took) {
@@ -157,8 +183,17 @@ impl Session {
             if left == 0 {
                 return Ok(End::Limit);
             }
+            if self.stopped {
+                if self.sleep(None) {
+                    return Ok(End::Quit);
+                }
+                continue;
+            }
             let exit = self.machine.run(SLICE.min(left), self.host_now());
             self.drain()?;
+            if let Some(display) = &mut self.display {
+                display.refresh(&mut self.machine)?;
+            }
             match exit {
                 Exit::Budget => {}
                 Exit::Halted { dead: false, wake_at } => {
@@ -171,7 +206,19 @@ impl Session {
                     self.console.wait(Duration::from_millis(1));
                 }
                 end => {
-                    return Ok(if self.advance_script()? { End::Done } else { End::Guest(end) });
+                    if self.advance_script()? {
+                        return Ok(End::Done);
+                    }
+                    let text = self.report(End::Guest(end), self.started.elapsed());
+                    match (&mut self.display, text) {
+                        // The user decides: quit or reset.
+                        (Some(display), Some(text)) => {
+                            display.notify(text);
+                            display.refresh(&mut self.machine)?;
+                            self.stopped = true;
+                        }
+                        _ => return Ok(End::Guest(end)),
+                    }
                 }
             }
         }
@@ -187,6 +234,11 @@ impl Session {
         let mut nap = wake_at.map_or(NAP, |t| Duration::from_nanos(t.saturating_sub(now))).min(NAP);
         if !self.typing.is_empty() {
             nap = nap.min(Duration::from_nanos(STROKE_NS));
+        }
+        if let Some(display) = &self.display {
+            // A picture that came too early after the last one is still to be drawn.
+            let due = display.due();
+            nap = if due.is_zero() { nap } else { nap.min(due) };
         }
         if let Some(deadline) = self.deadline {
             nap = nap.min(deadline.saturating_duration_since(Instant::now()));
@@ -204,7 +256,43 @@ impl Session {
         match input {
             Input::Serial(data) => self.serial_in.extend(data),
             Input::Quit => return true,
-            Input::Terminal(_) => {}
+            Input::Terminal(event) => return self.terminal_event(event),
+        }
+        false
+    }
+
+    /// Takes an event of the terminal; whether it was the wish to quit.
+    fn terminal_event(&mut self, event: Event) -> bool {
+        let Some(display) = &mut self.display else { return false };
+        match event {
+            Event::Resize(columns, rows) => display.resized(columns, rows),
+            Event::Paste(text) => self.typing.extend(text.chars().filter_map(Stroke::char)),
+            Event::Key(key) if key.kind != KeyEventKind::Release => match display.key(&key) {
+                Ok(Some(command)) => return self.command(command),
+                Ok(None) => {}
+                Err(()) => self.typing.extend(Stroke::terminal(&key)),
+            },
+            _ => {}
+        }
+        if let (Some(display), true) = (&mut self.display, self.stopped) {
+            // A terminal that is gone is noticed when the machine runs again.
+            let _ = display.refresh(&mut self.machine);
+        }
+        false
+    }
+
+    /// Does what the menu was asked for; whether that is to quit.
+    fn command(&mut self, command: Command) -> bool {
+        let chord = |modifiers: &[Key], key| Stroke { modifiers: modifiers.to_vec(), key };
+        match command {
+            Command::Quit => return true,
+            Command::Reset => {
+                self.machine.reset();
+                self.stopped = false;
+            }
+            Command::PowerButton => self.machine.press_power_button(),
+            Command::CtrlAltDelete => self.typing.push_back(chord(&[Key::ControlLeft, Key::AltLeft], Key::Delete)),
+            Command::Literal => self.typing.push_back(chord(&[Key::ControlLeft], Key::BracketRight)),
         }
         false
     }
