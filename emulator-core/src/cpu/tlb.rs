@@ -17,11 +17,11 @@ pub type Array = [u64; 2 * ENTRIES];
 #[derive(Debug, Clone)]
 pub struct Tlb {
     /// Data reads.
-    pub read: Box<Array>,
+    pub read: Array,
     /// Data writes; the page is already dirty in its page table.
-    pub write: Box<Array>,
+    pub write: Array,
     /// Instruction fetches.
-    pub fetch: Box<Array>,
+    pub fetch: Array,
     /// The memory epoch that the entries belong to.
     pub epoch: u64,
     /// One bit for each 4 MiB of linear space that may hold translations of large pages.
@@ -32,7 +32,7 @@ pub struct Tlb {
 
 impl Default for Tlb {
     fn default() -> Self {
-        let empty = || Box::new([INVALID; 2 * ENTRIES]);
+        let empty = || [INVALID; 2 * ENTRIES];
         Self { read: empty(), write: empty(), fetch: empty(), epoch: 0, large: [0; 16], generation: 0 }
     }
 }
