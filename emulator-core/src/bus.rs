@@ -26,11 +26,7 @@ impl IrqLines {
         if level && self.isa & bit == 0 {
             self.edges |= bit;
         }
-        let isa = if level {
-            self.isa | bit
-        } else {
-            self.isa & !bit
-        };
+        let isa = if level { self.isa | bit } else { self.isa & !bit };
         self.changed |= isa != self.isa;
         self.isa = isa;
     }
@@ -155,10 +151,7 @@ pub trait PortIo {
     fn write_u8(&mut self, port: u16, value: u8, cx: &mut IoCtx);
     /// Reads two bytes.
     fn read_u16(&mut self, port: u16, cx: &mut IoCtx) -> u16 {
-        u16::from_le_bytes([
-            self.read_u8(port, cx),
-            self.read_u8(port.wrapping_add(1), cx),
-        ])
+        u16::from_le_bytes([self.read_u8(port, cx), self.read_u8(port.wrapping_add(1), cx)])
     }
     /// Writes two bytes.
     fn write_u16(&mut self, port: u16, value: u16, cx: &mut IoCtx) {
@@ -168,8 +161,7 @@ pub trait PortIo {
     }
     /// Reads four bytes.
     fn read_u32(&mut self, port: u16, cx: &mut IoCtx) -> u32 {
-        u32::from(self.read_u16(port, cx))
-            | u32::from(self.read_u16(port.wrapping_add(2), cx)) << 16
+        u32::from(self.read_u16(port, cx)) | u32::from(self.read_u16(port.wrapping_add(2), cx)) << 16
     }
     /// Writes four bytes.
     fn write_u32(&mut self, port: u16, value: u32, cx: &mut IoCtx) {
@@ -299,13 +291,7 @@ pub mod testing {
     /// hangs, and a state that went through serde equals the original.
     pub fn conformance<D>(mut device: D, ports: &[u16])
     where
-        D: Device
-            + PortIo
-            + Clone
-            + PartialEq
-            + std::fmt::Debug
-            + serde::Serialize
-            + serde::de::DeserializeOwned,
+        D: Device + PortIo + Clone + PartialEq + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
     {
         let mut bench = Bench::new();
         device.reset(&mut bench.cx());

@@ -119,10 +119,7 @@ pub struct EventQueue {
 
 impl Default for EventQueue {
     fn default() -> Self {
-        Self {
-            deadlines: vec![VirtTime::MAX; EventId::COUNT],
-            earliest: VirtTime::MAX,
-        }
+        Self { deadlines: vec![VirtTime::MAX; EventId::COUNT], earliest: VirtTime::MAX }
     }
 }
 
@@ -162,12 +159,7 @@ impl EventQueue {
     }
 
     fn refresh(&mut self) {
-        self.earliest = self
-            .deadlines
-            .iter()
-            .copied()
-            .min()
-            .unwrap_or(VirtTime::MAX);
+        self.earliest = self.deadlines.iter().copied().min().unwrap_or(VirtTime::MAX);
     }
 }
 

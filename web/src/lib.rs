@@ -235,7 +235,6 @@ impl WasmVm {
             stream.fail(message);
         }
     }
-
 }
 
 impl WasmVm {

@@ -97,30 +97,19 @@ macro_rules! sized_access {
             };
             match target {
                 Target::Plain(offset) => Ok((target, bus.mem().block().$block_read(offset))),
-                Target::Slow => Ok((
-                    target,
-                    self.read_slow(bus, lin, $size, self.derived.user != 0)? as $t,
-                )),
+                Target::Slow => Ok((target, self.read_slow(bus, lin, $size, self.derived.user != 0)? as $t)),
             }
         }
 
         /// The write half; cannot fault.
         #[inline(always)]
-        pub fn $rmw_write<B: CpuBus>(
-            &mut self,
-            bus: &mut B,
-            target: Target,
-            lin: u32,
-            value: $t,
-        ) -> Exec {
+        pub fn $rmw_write<B: CpuBus>(&mut self, bus: &mut B, target: Target, lin: u32, value: $t) -> Exec {
             match target {
                 Target::Plain(offset) => {
                     bus.mem().block().$block_write(offset, value);
                     Ok(())
                 }
-                Target::Slow => {
-                    self.write_slow(bus, lin, $size, value as u128, self.derived.user != 0)
-                }
+                Target::Slow => self.write_slow(bus, lin, $size, value as u128, self.derived.user != 0),
             }
         }
 
@@ -147,8 +136,7 @@ macro_rules! sized_access {
 
 impl Cpu {
     sized_access!(
-        u8, 1, read_u8, write_u8, read_lin8, write_lin8, read8, write8, rmw_read8, rmw_write8,
-        sys_read8, sys_write8
+        u8, 1, read_u8, write_u8, read_lin8, write_lin8, read8, write8, rmw_read8, rmw_write8, sys_read8, sys_write8
     );
     sized_access!(
         u16,
@@ -235,16 +223,11 @@ impl Cpu {
     #[cold]
     fn linear_slow(&mut self, seg: u8, offset: u32, size: u32, write: bool) -> Exec<u32> {
         let s = &self.seg[usize::from(seg).min(5)];
-        let allowed = s.present()
-            && (self.real_segments() || if write { s.writable() } else { s.readable() });
+        let allowed = s.present() && (self.real_segments() || if write { s.writable() } else { s.readable() });
         if allowed && s.contains(offset.into(), size.into()) {
             return Ok((s.base as u32).wrapping_add(offset));
         }
-        Err(if seg == Seg::Ss as u8 {
-            Fault::ss(0)
-        } else {
-            Fault::gp(0)
-        })
+        Err(if seg == Seg::Ss as u8 { Fault::ss(0) } else { Fault::gp(0) })
     }
 
     // --- paging ---
@@ -254,20 +237,13 @@ impl Cpu {
         if self.cr0 & cr0::PG == 0 {
             return Ok(lin.into());
         }
-        let walked = if self.cr4 & cr4::PAE != 0 {
-            self.walk_pae(bus, lin, want)
-        } else {
-            self.walk_32(bus, lin, want)
-        };
+        let walked =
+            if self.cr4 & cr4::PAE != 0 { self.walk_pae(bus, lin, want) } else { self.walk_32(bus, lin, want) };
         walked.map_err(|code| {
             self.cr2 = lin.into();
             let code = code | u16::from(want.write) * pf::WRITE | u16::from(want.user) * pf::USER;
             let nx = self.cr4 & cr4::PAE != 0 && self.efer & efer::NXE != 0;
-            Fault::pf(if want.fetch && nx {
-                code | pf::FETCH
-            } else {
-                code
-            })
+            Fault::pf(if want.fetch && nx { code | pf::FETCH } else { code })
         })
     }
 
@@ -294,12 +270,7 @@ impl Cpu {
             if !self.page_allows(pde, want) {
                 return Err(pf::PRESENT);
             }
-            phys_set_bits32(
-                bus,
-                pde_at,
-                pde as u32,
-                ACCESSED | if want.write { DIRTY } else { 0 },
-            );
+            phys_set_bits32(bus, pde_at, pde as u32, ACCESSED | if want.write { DIRTY } else { 0 });
             self.tlb.mark_large(lin);
             return Ok((pde & 0xffc0_0000) | (pde >> 13 & 15) << 32 | u64::from(lin & 0x3f_ffff));
         }
@@ -312,12 +283,7 @@ impl Cpu {
             return Err(pf::PRESENT);
         }
         phys_set_bits32(bus, pde_at, pde as u32, ACCESSED);
-        phys_set_bits32(
-            bus,
-            pte_at,
-            pte as u32,
-            ACCESSED | if want.write { DIRTY } else { 0 },
-        );
+        phys_set_bits32(bus, pte_at, pte as u32, ACCESSED | if want.write { DIRTY } else { 0 });
         Ok((pte & 0xffff_f000) | u64::from(lin & 0xfff))
     }
 
@@ -339,12 +305,7 @@ impl Cpu {
             if !self.page_allows(pde, want) || (want.fetch && pde & NX != 0) {
                 return Err(pf::PRESENT);
             }
-            phys_set_bits64(
-                bus,
-                pde_at,
-                pde,
-                ACCESSED | if want.write { DIRTY } else { 0 },
-            );
+            phys_set_bits64(bus, pde_at, pde, ACCESSED | if want.write { DIRTY } else { 0 });
             self.tlb.mark_large(lin);
             return Ok((pde & 0xf_ffe0_0000) | u64::from(lin & 0x1f_ffff));
         }
@@ -360,12 +321,7 @@ impl Cpu {
             return Err(pf::PRESENT);
         }
         phys_set_bits64(bus, pde_at, pde, ACCESSED);
-        phys_set_bits64(
-            bus,
-            pte_at,
-            pte,
-            ACCESSED | if want.write { DIRTY } else { 0 },
-        );
+        phys_set_bits64(bus, pte_at, pte, ACCESSED | if want.write { DIRTY } else { 0 });
         Ok((pte & 0xf_ffff_f000) | u64::from(lin & 0xfff))
     }
 
@@ -373,22 +329,8 @@ impl Cpu {
 
     /// Translates and, when the page is plain memory, fills the matching TLB. Returns the physical address
     /// and what backs it.
-    fn resolve<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        lin: u32,
-        write: bool,
-        user: bool,
-    ) -> Exec<(u64, Frame)> {
-        let phys = self.translate(
-            bus,
-            lin,
-            Want {
-                write,
-                user,
-                fetch: false,
-            },
-        )?;
+    fn resolve<B: CpuBus>(&mut self, bus: &mut B, lin: u32, write: bool, user: bool) -> Exec<(u64, Frame)> {
+        let phys = self.translate(bus, lin, Want { write, user, fetch: false })?;
         let phys = bus.mem().gate_a20(phys);
         let frame = bus.mem().frame(phys, write);
         let i = slot(lin, user.into());
@@ -399,9 +341,7 @@ impl Cpu {
                     self.tlb.write[i] = tlb::entry(lin, offset);
                 }
             }
-            Frame::Memory(offset) | Frame::Rom(offset) if !write => {
-                self.tlb.read[i] = tlb::entry(lin, offset)
-            }
+            Frame::Memory(offset) | Frame::Rom(offset) if !write => self.tlb.read[i] = tlb::entry(lin, offset),
             _ => {}
         }
         Ok((phys, frame))
@@ -422,23 +362,13 @@ impl Cpu {
         }
         let mut value = 0u128;
         for i in 0..size {
-            let (p, f) = if i < first {
-                (phys + u64::from(i), frame)
-            } else {
-                (phys2 + u64::from(i - first), frame2)
-            };
+            let (p, f) = if i < first { (phys + u64::from(i), frame) } else { (phys2 + u64::from(i - first), frame2) };
             value |= self.read_frame(bus, p, f, 1)? << (8 * i);
         }
         Ok(value)
     }
 
-    fn read_frame<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        phys: u64,
-        frame: Frame,
-        size: u32,
-    ) -> Exec<u128> {
+    fn read_frame<B: CpuBus>(&mut self, bus: &mut B, phys: u64, frame: Frame, size: u32) -> Exec<u128> {
         match frame {
             Frame::Memory(offset) | Frame::Rom(offset) => {
                 let at = offset + (phys % PAGE) as u32;
@@ -454,26 +384,16 @@ impl Cpu {
             Frame::Mmio if !self.single => Err(Fault::DEFER),
             Frame::Mmio if size == 16 => {
                 let low = bus.mmio_read(self.index, self.icount, phys, 8);
-                Ok(u128::from(low)
-                    | u128::from(bus.mmio_read(self.index, self.icount, phys + 8, 8)) << 64)
+                Ok(u128::from(low) | u128::from(bus.mmio_read(self.index, self.icount, phys + 8, 8)) << 64)
             }
-            Frame::Mmio => Ok(bus
-                .mmio_read(self.index, self.icount, phys, size as u8)
-                .into()),
+            Frame::Mmio => Ok(bus.mmio_read(self.index, self.icount, phys, size as u8).into()),
         }
     }
 
     /// A write that missed the TLB. Both pages of a crossing access are checked before either is touched.
     #[cold]
     #[inline(never)]
-    fn write_slow<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        lin: u32,
-        size: u32,
-        value: u128,
-        user: bool,
-    ) -> Exec {
+    fn write_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, value: u128, user: bool) -> Exec {
         let first = ((PAGE as u32) - (lin & 0xfff)).min(size);
         let (phys, frame) = self.resolve(bus, lin, true, user)?;
         if first == size {
@@ -485,11 +405,7 @@ impl Cpu {
         self.may_store(bus, phys, frame, first)?;
         self.may_store(bus, phys2, frame2, size - first)?;
         for i in 0..size {
-            let (p, f) = if i < first {
-                (phys + u64::from(i), frame)
-            } else {
-                (phys2 + u64::from(i - first), frame2)
-            };
+            let (p, f) = if i < first { (phys + u64::from(i), frame) } else { (phys2 + u64::from(i - first), frame2) };
             self.write_frame(bus, p, f, 1, value >> (8 * i));
         }
         Ok(())
@@ -499,23 +415,14 @@ impl Cpu {
     fn may_store<B: CpuBus>(&self, bus: &B, phys: u64, frame: Frame, size: u32) -> Exec {
         let defer = !self.single
             && match frame {
-                Frame::Memory(offset) => bus
-                    .mem()
-                    .store_hits_code(offset + (phys % PAGE) as u32, size),
+                Frame::Memory(offset) => bus.mem().store_hits_code(offset + (phys % PAGE) as u32, size),
                 Frame::Rom(_) => false,
                 Frame::Mmio => true,
             };
         if defer { Err(Fault::DEFER) } else { Ok(()) }
     }
 
-    fn write_frame<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        phys: u64,
-        frame: Frame,
-        size: u32,
-        value: u128,
-    ) {
+    fn write_frame<B: CpuBus>(&mut self, bus: &mut B, phys: u64, frame: Frame, size: u32, value: u128) {
         match frame {
             Frame::Memory(offset) => {
                 let at = offset + (phys % PAGE) as u32;
@@ -592,15 +499,7 @@ impl Cpu {
         if let Some(offset) = tlb::hit(self.tlb.fetch[i], lin, 1) {
             return Ok(Some(offset));
         }
-        let phys = self.translate(
-            bus,
-            lin,
-            Want {
-                write: false,
-                user: self.derived.user != 0,
-                fetch: true,
-            },
-        )?;
+        let phys = self.translate(bus, lin, Want { write: false, user: self.derived.user != 0, fetch: true })?;
         let phys = bus.mem().gate_a20(phys);
         match bus.mem().frame(phys, false) {
             Frame::Memory(offset) | Frame::Rom(offset) => {

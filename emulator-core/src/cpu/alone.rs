@@ -14,10 +14,7 @@ impl Cpu {
     /// A far pointer in memory: offset of `width` bytes, then the selector.
     fn load_far<B: CpuBus>(&mut self, bus: &mut B, op: &Op, width: u32) -> Exec<(u32, u16)> {
         let offset = self.load(bus, op, width)?;
-        let second = Op {
-            disp: op.disp.wrapping_add(width),
-            ..*op
-        };
+        let second = Op { disp: op.disp.wrapping_add(width), ..*op };
         Ok((offset, self.load(bus, &second, 2)? as u16))
     }
 
@@ -140,11 +137,7 @@ impl Cpu {
                     return Err(Fault::UD);
                 }
                 let selector = self.load_e(bus, op, 2)? as u16;
-                let found = if op.system() == S::Lar {
-                    self.lar(bus, selector)?
-                } else {
-                    self.lsl(bus, selector)?
-                };
+                let found = if op.system() == S::Lar { self.lar(bus, selector)? } else { self.lsl(bus, selector)? };
                 if let Some(value) = found {
                     self.set_reg(op.a, width, value);
                 }
@@ -154,11 +147,7 @@ impl Cpu {
                     return Err(Fault::UD);
                 }
                 let selector = self.load_e(bus, op, 2)? as u16;
-                if op.system() == S::Verr {
-                    self.verr(bus, selector)?
-                } else {
-                    self.verw(bus, selector)?
-                }
+                if op.system() == S::Verr { self.verr(bus, selector)? } else { self.verw(bus, selector)? }
             }
             S::Arpl => {
                 if self.real_segments() {
@@ -167,13 +156,11 @@ impl Cpu {
                 let source = self.reg16(op.a.into());
                 // The destination is written only when it changes, but must be writable in either case.
                 let mut failed = None;
-                self.modify_e(bus, op, 2, |cpu, destination| {
-                    match cpu.arpl(destination as u16, source) {
-                        Ok(changed) => changed.map_or(destination, u32::from),
-                        Err(f) => {
-                            failed = Some(f);
-                            destination
-                        }
+                self.modify_e(bus, op, 2, |cpu, destination| match cpu.arpl(destination as u16, source) {
+                    Ok(changed) => changed.map_or(destination, u32::from),
+                    Err(f) => {
+                        failed = Some(f);
+                        destination
                     }
                 })?;
                 if let Some(f) = failed {
@@ -187,11 +174,7 @@ impl Cpu {
             }
             S::Smsw => {
                 let value = self.smsw();
-                if op.base == REG_FORM {
-                    self.set_reg(op.b, width, value)
-                } else {
-                    self.store(bus, op, 2, value)?
-                }
+                if op.base == REG_FORM { self.set_reg(op.b, width, value) } else { self.store(bus, op, 2, value)? }
             }
             S::Clts => self.clts()?,
             S::MovToCr => {

@@ -85,15 +85,7 @@ impl Default for CodeCache {
             blocks: Vec::new(),
             by_offset: Table::default(),
             by_page: Table::default(),
-            jumps: vec![
-                JumpEntry {
-                    key: 0,
-                    epoch: 0,
-                    block: NONE
-                };
-                JUMP_ENTRIES
-            ]
-            .into_boxed_slice(),
+            jumps: vec![JumpEntry { key: 0, epoch: 0, block: NONE }; JUMP_ENTRIES].into_boxed_slice(),
             epoch: 1,
             tlb_generation: 0,
             steps: super::run::StepCache::default(),
@@ -112,17 +104,13 @@ impl CodeCache {
     #[must_use]
     pub fn jump(&self, lin: u32, mode: u32) -> Option<u32> {
         let e = &self.jumps[jump_slot(lin)];
-        (e.key == (u64::from(lin) | u64::from(mode) << 32) && e.epoch == self.epoch)
-            .then_some(e.block)
+        (e.key == (u64::from(lin) | u64::from(mode) << 32) && e.epoch == self.epoch).then_some(e.block)
     }
 
     /// Remembers where `lin` leads.
     pub fn set_jump(&mut self, lin: u32, mode: u32, block: u32) {
-        self.jumps[jump_slot(lin)] = JumpEntry {
-            key: u64::from(lin) | u64::from(mode) << 32,
-            epoch: self.epoch,
-            block,
-        };
+        self.jumps[jump_slot(lin)] =
+            JumpEntry { key: u64::from(lin) | u64::from(mode) << 32, epoch: self.epoch, block };
     }
 
     /// Forgets all jumps when the TLB was flushed since the last call.
@@ -138,11 +126,7 @@ impl CodeCache {
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
             // The counter wrapped: old entries would look current.
-            self.jumps.fill(JumpEntry {
-                key: 0,
-                epoch: 0,
-                block: NONE,
-            });
+            self.jumps.fill(JumpEntry { key: 0, epoch: 0, block: NONE });
             self.epoch = 1;
         }
     }
@@ -150,9 +134,7 @@ impl CodeCache {
     /// The block that was decoded at a memory offset in a mode.
     #[must_use]
     pub fn find(&self, offset: u32, mode: u32) -> Option<u32> {
-        self.by_offset
-            .get(&(u64::from(offset) | u64::from(mode) << 32))
-            .copied()
+        self.by_offset.get(&(u64::from(offset) | u64::from(mode) << 32)).copied()
     }
 
     /// Whether it is time to drop everything before decoding more.
@@ -162,14 +144,7 @@ impl CodeCache {
     }
 
     /// Adds a block whose ops were appended from `start` on.
-    pub fn insert(
-        &mut self,
-        offset: u32,
-        mode: u32,
-        start: u32,
-        bytes: u32,
-        instructions: u32,
-    ) -> u32 {
+    pub fn insert(&mut self, offset: u32, mode: u32, start: u32, bytes: u32, instructions: u32) -> u32 {
         let id = self.blocks.len() as u32;
         let ops = (self.ops.len() - start as usize) as u16;
         self.blocks.push(Block {
@@ -182,10 +157,7 @@ impl CodeCache {
         });
         let key = u64::from(offset) | u64::from(mode) << 32;
         self.by_offset.insert(key, id);
-        self.by_page
-            .entry(u64::from(offset >> 12))
-            .or_default()
-            .push(key);
+        self.by_page.entry(u64::from(offset >> 12)).or_default().push(key);
         id
     }
 

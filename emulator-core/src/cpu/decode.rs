@@ -76,12 +76,7 @@ pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec
 pub fn decode_one(bytes: &[u8], mode_bits: u32, model: CpuModel) -> Option<Op> {
     let code32 = mode_bits & mode::CODE32 != 0;
     let window = &bytes[..bytes.len().min(MAX_LEN)];
-    let mut decoder = Decoder::with_ip(
-        if code32 { 32 } else { 16 },
-        window,
-        0,
-        OPTIONS,
-    );
+    let mut decoder = Decoder::with_ip(if code32 { 32 } else { 16 }, window, 0, OPTIONS);
     let insn = decoder.decode();
     if insn.is_invalid() {
         if decoder.last_error() == DecoderError::NoMoreBytes {

@@ -77,9 +77,7 @@ impl Fault {
     }
 
     const fn coded(vector: u8, code: u16) -> Self {
-        Self(Self::pack(
-            ALWAYS | HAS_CODE | vector as u32 | (code as u32) << 16,
-        ))
+        Self(Self::pack(ALWAYS | HAS_CODE | vector as u32 | (code as u32) << 16))
     }
 
     /// The exception's vector.
@@ -91,11 +89,7 @@ impl Fault {
     /// The error code, for exceptions that push one.
     #[must_use]
     pub const fn code(self) -> Option<u16> {
-        if self.0.get() & HAS_CODE != 0 {
-            Some((self.0.get() >> 16) as u16)
-        } else {
-            None
-        }
+        if self.0.get() & HAS_CODE != 0 { Some((self.0.get() >> 16) as u16) } else { None }
     }
 
     /// Whether this is [`Fault::DEFER`].

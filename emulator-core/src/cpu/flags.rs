@@ -91,11 +91,7 @@ pub struct Lazy {
 #[inline]
 #[must_use]
 pub const fn parity(res: u64) -> u32 {
-    if (res as u8).count_ones() & 1 == 0 {
-        PF
-    } else {
-        0
-    }
+    if (res as u8).count_ones() & 1 == 0 { PF } else { 0 }
 }
 
 /// ZF, SF and PF of a result of `bits` bits.
@@ -178,8 +174,8 @@ impl Lazy {
             Sub16 => (self.src as u16) < (self.src.wrapping_sub(self.res) as u16),
             Sub32 => (self.src as u32) < (self.src.wrapping_sub(self.res) as u32),
             Sub64 => self.src < self.src.wrapping_sub(self.res),
-            Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8
-            | Dec16 | Dec32 | Dec64 => self.src & 1 != 0,
+            Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8 | Dec16 | Dec32
+            | Dec64 => self.src & 1 != 0,
         }
     }
 
@@ -229,11 +225,7 @@ impl Lazy {
     #[inline]
     #[must_use]
     pub fn zero(&self) -> bool {
-        if self.op == LazyOp::Eager {
-            self.src as u32 & ZF != 0
-        } else {
-            self.res == 0
-        }
+        if self.op == LazyOp::Eager { self.src as u32 & ZF != 0 } else { self.res == 0 }
     }
 }
 
@@ -247,58 +239,21 @@ mod tests {
             for b in 0..=255u8 {
                 let (r, c) = a.overflowing_add(b);
                 let o = (a as i8).overflowing_add(b as i8).1;
-                let expect = zsp(r.into(), 8)
-                    | u32::from(c) * CF
-                    | u32::from(o) * OF
-                    | ((a ^ b ^ r) as u32 & AF);
-                let lazy = Lazy {
-                    op: LazyOp::Add8,
-                    res: r.into(),
-                    src: a.into(),
-                };
-                assert_eq!(
-                    (lazy.flags(), lazy.carry(), lazy.zero()),
-                    (expect, c, r == 0)
-                );
+                let expect = zsp(r.into(), 8) | u32::from(c) * CF | u32::from(o) * OF | ((a ^ b ^ r) as u32 & AF);
+                let lazy = Lazy { op: LazyOp::Add8, res: r.into(), src: a.into() };
+                assert_eq!((lazy.flags(), lazy.carry(), lazy.zero()), (expect, c, r == 0));
                 let (r, c) = a.overflowing_sub(b);
                 let o = (a as i8).overflowing_sub(b as i8).1;
-                let expect = zsp(r.into(), 8)
-                    | u32::from(c) * CF
-                    | u32::from(o) * OF
-                    | ((a ^ b ^ r) as u32 & AF);
-                let lazy = Lazy {
-                    op: LazyOp::Sub8,
-                    res: r.into(),
-                    src: a.into(),
-                };
-                assert_eq!(
-                    (lazy.flags(), lazy.carry(), lazy.zero()),
-                    (expect, c, r == 0)
-                );
+                let expect = zsp(r.into(), 8) | u32::from(c) * CF | u32::from(o) * OF | ((a ^ b ^ r) as u32 & AF);
+                let lazy = Lazy { op: LazyOp::Sub8, res: r.into(), src: a.into() };
+                assert_eq!((lazy.flags(), lazy.carry(), lazy.zero()), (expect, c, r == 0));
             }
             let r = a.wrapping_add(1);
-            let expect =
-                zsp(r.into(), 8) | CF | u32::from(a == 0x7f) * OF | ((a ^ 1 ^ r) as u32 & AF);
-            assert_eq!(
-                Lazy {
-                    op: LazyOp::Inc8,
-                    res: r.into(),
-                    src: 1
-                }
-                .flags(),
-                expect
-            );
+            let expect = zsp(r.into(), 8) | CF | u32::from(a == 0x7f) * OF | ((a ^ 1 ^ r) as u32 & AF);
+            assert_eq!(Lazy { op: LazyOp::Inc8, res: r.into(), src: 1 }.flags(), expect);
             let r = a.wrapping_sub(1);
             let expect = zsp(r.into(), 8) | u32::from(a == 0x80) * OF | ((a ^ 1 ^ r) as u32 & AF);
-            assert_eq!(
-                Lazy {
-                    op: LazyOp::Dec8,
-                    res: r.into(),
-                    src: 0
-                }
-                .flags(),
-                expect
-            );
+            assert_eq!(Lazy { op: LazyOp::Dec8, res: r.into(), src: 0 }.flags(), expect);
         }
     }
 }

@@ -15,11 +15,7 @@ pub const FOP_BITS: u32 = 16;
 impl Cpu {
     /// #NM while the unit is switched away (CR0.TS) or absent (CR0.EM).
     pub(super) fn x87_available(&self) -> Exec {
-        if self.cr0 & (cr0::EM | cr0::TS) != 0 {
-            Err(Fault::NM)
-        } else {
-            Ok(())
-        }
+        if self.cr0 & (cr0::EM | cr0::TS) != 0 { Err(Fault::NM) } else { Ok(()) }
     }
 
     /// Reports a pending unmasked x87 exception: #MF, or FERR# (IRQ 13) when CR0.NE is clear.
@@ -54,10 +50,7 @@ impl Cpu {
             return self.fwait(bus);
         }
         self.x87_available()?;
-        let x87 = X87Op::ALL
-            .get(usize::from(op.a))
-            .copied()
-            .ok_or(Fault::UD)?;
+        let x87 = X87Op::ALL.get(usize::from(op.a)).copied().ok_or(Fault::UD)?;
         if x87.waits() {
             self.x87_check_pending(bus)?;
         }
@@ -67,9 +60,7 @@ impl Cpu {
                 let out = self.x87.exec_reg(x87, op.b, condition);
                 match (x87, out) {
                     (X87Op::FnstswAx, Some(status)) => self.set_reg16(RAX, status),
-                    (_, Some(flags)) => {
-                        self.set_status_bits(STATUS, u32::from(flags) & (ZF | PF | CF))
-                    }
+                    (_, Some(flags)) => self.set_status_bits(STATUS, u32::from(flags) & (ZF | PF | CF)),
                     _ => {}
                 }
             }
@@ -81,10 +72,7 @@ impl Cpu {
                     8 => (self.read64(bus, seg, at)?, 0),
                     _ => {
                         self.linear_read(seg, at, 10)?;
-                        (
-                            self.read64(bus, seg, at)?,
-                            self.read16(bus, seg, at.wrapping_add(8))?,
-                        )
+                        (self.read64(bus, seg, at)?, self.read16(bus, seg, at.wrapping_add(8))?)
                     }
                 };
                 self.x87.exec_load(x87, low, high);
@@ -94,14 +82,10 @@ impl Cpu {
         }
         if !x87.is_control() {
             let fip = self.rip.wrapping_add(u64::from(op.imm >> FOP_BITS)) & 0xffff_ffff;
-            self.x87
-                .set_instruction(fip, self.seg[1].selector, op.imm as u16);
+            self.x87.set_instruction(fip, self.seg[1].selector, op.imm as u16);
             if op.kind != Kind::X87Reg {
                 let seg = if op.seg & 7 > 5 { 3 } else { op.seg & 7 };
-                self.x87.set_data(
-                    self.offset_any(op).into(),
-                    self.seg[usize::from(seg)].selector,
-                );
+                self.x87.set_data(self.offset_any(op).into(), self.seg[usize::from(seg)].selector);
             }
         }
         Ok(())
@@ -145,10 +129,7 @@ impl Cpu {
     /// FLDENV, FNSTENV, FRSTOR, FNSAVE.
     fn x87_image<B: CpuBus>(&mut self, bus: &mut B, op: &Op, x87: X87Op) -> Exec {
         let len = usize::from(op.b);
-        let mode = ImageMode {
-            operand32: matches!(op.b, 28 | 108),
-            protected: !self.real_segments(),
-        };
+        let mode = ImageMode { operand32: matches!(op.b, 28 | 108), protected: !self.real_segments() };
         let (seg, at) = (op.seg & 7, self.offset_any(op));
         if matches!(x87, X87Op::Fldenv | X87Op::Frstor) {
             let lin = self.linear_read(seg, at, len as u32)?;

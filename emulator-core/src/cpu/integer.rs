@@ -32,20 +32,12 @@ macro_rules! alu_width {
             match OP {
                 alu::ADD => {
                     let res = a.wrapping_add(b);
-                    self.lazy = Lazy {
-                        op: LazyOp::$add,
-                        res: res.into(),
-                        src: a.into(),
-                    };
+                    self.lazy = Lazy { op: LazyOp::$add, res: res.into(), src: a.into() };
                     res
                 }
                 alu::SUB | alu::CMP => {
                     let res = a.wrapping_sub(b);
-                    self.lazy = Lazy {
-                        op: LazyOp::$sub,
-                        res: res.into(),
-                        src: a.into(),
-                    };
+                    self.lazy = Lazy { op: LazyOp::$sub, res: res.into(), src: a.into() };
                     res
                 }
                 alu::ADC => {
@@ -54,16 +46,8 @@ macro_rules! alu_width {
                     let (res, c2) = part.overflowing_add(carry.into());
                     let bits = u64::from(c1 | c2) * u64::from(CF)
                         | u64::from(a ^ b ^ res) & u64::from(AF)
-                        | if (a ^ res) & (b ^ res) & SIGN != 0 {
-                            u64::from(OF)
-                        } else {
-                            0
-                        };
-                    self.lazy = Lazy {
-                        op: LazyOp::$logic,
-                        res: res.into(),
-                        src: bits,
-                    };
+                        | if (a ^ res) & (b ^ res) & SIGN != 0 { u64::from(OF) } else { 0 };
+                    self.lazy = Lazy { op: LazyOp::$logic, res: res.into(), src: bits };
                     res
                 }
                 alu::SBB => {
@@ -72,16 +56,8 @@ macro_rules! alu_width {
                     let (res, c2) = part.overflowing_sub(carry.into());
                     let bits = u64::from(c1 | c2) * u64::from(CF)
                         | u64::from(a ^ b ^ res) & u64::from(AF)
-                        | if (a ^ b) & (a ^ res) & SIGN != 0 {
-                            u64::from(OF)
-                        } else {
-                            0
-                        };
-                    self.lazy = Lazy {
-                        op: LazyOp::$logic,
-                        res: res.into(),
-                        src: bits,
-                    };
+                        | if (a ^ b) & (a ^ res) & SIGN != 0 { u64::from(OF) } else { 0 };
+                    self.lazy = Lazy { op: LazyOp::$logic, res: res.into(), src: bits };
                     res
                 }
                 _ => {
@@ -90,11 +66,7 @@ macro_rules! alu_width {
                         alu::XOR => a ^ b,
                         _ => a & b,
                     };
-                    self.lazy = Lazy {
-                        op: LazyOp::$logic,
-                        res: res.into(),
-                        src: 0,
-                    };
+                    self.lazy = Lazy { op: LazyOp::$logic, res: res.into(), src: 0 };
                     res
                 }
             }
@@ -150,11 +122,7 @@ impl Cpu {
     #[must_use]
     pub fn offset_any(&self, op: &Op) -> u32 {
         let offset = self.offset(op);
-        if op.seg & SEG_ADDR16 != 0 {
-            offset & 0xffff
-        } else {
-            offset
-        }
+        if op.seg & SEG_ADDR16 != 0 { offset & 0xffff } else { offset }
     }
 
     /// Reads memory operand of `width` 1, 2 or 4 bytes.
@@ -198,11 +166,7 @@ impl Cpu {
 
     /// Reads a register-or-memory operand.
     pub fn load_e<B: CpuBus>(&mut self, bus: &mut B, op: &Op, width: u32) -> Exec<u32> {
-        if op.base == REG_FORM {
-            Ok(self.reg(op.b, width))
-        } else {
-            self.load(bus, op, width)
-        }
+        if op.base == REG_FORM { Ok(self.reg(op.b, width)) } else { self.load(bus, op, width) }
     }
 
     /// Writes a register-or-memory operand.
@@ -252,11 +216,7 @@ impl Cpu {
     /// Records ZF, SF, PF of a result and the other flags from `bits`.
     #[inline(always)]
     pub fn set_result(&mut self, width: u32, res: u32, bits: u32) {
-        self.lazy = Lazy {
-            op: logic_op(width),
-            res: res.into(),
-            src: bits.into(),
-        };
+        self.lazy = Lazy { op: logic_op(width), res: res.into(), src: bits.into() };
     }
 
     // --- arithmetic of any width ---
@@ -281,11 +241,7 @@ impl Cpu {
             return self.alu_any(alu::SUB, width, 0, a);
         }
         let inc = operation == Unary::Inc as u32;
-        let res = if inc {
-            a.wrapping_add(1)
-        } else {
-            a.wrapping_sub(1)
-        } & m;
+        let res = if inc { a.wrapping_add(1) } else { a.wrapping_sub(1) } & m;
         let op = match (inc, width) {
             (true, 1) => LazyOp::Inc8,
             (true, 2) => LazyOp::Inc16,
@@ -294,11 +250,7 @@ impl Cpu {
             (false, 2) => LazyOp::Dec16,
             (false, _) => LazyOp::Dec32,
         };
-        self.lazy = Lazy {
-            op,
-            res: res.into(),
-            src: carry,
-        };
+        self.lazy = Lazy { op, res: res.into(), src: carry };
         res
     }
 
@@ -335,11 +287,7 @@ impl Cpu {
                 let turned = ring << left | ring >> (bits + 1 - left);
                 let res = turned as u32 & m;
                 let cf = (turned >> bits & 1) as u32;
-                let of = if operation == 2 {
-                    cf ^ msb(res)
-                } else {
-                    msb(res) ^ (res >> (top - 1) & 1)
-                };
+                let of = if operation == 2 { cf ^ msb(res) } else { msb(res) ^ (res >> (top - 1) & 1) };
                 self.set_status_bits(CF | OF, cf * CF | of * OF);
                 res
             }
@@ -377,13 +325,8 @@ impl Cpu {
         // For a 16-bit operand and a count above 16 the result is undefined; the pattern a:fill:a is what
         // processors shift.
         let (res, cf) = if right {
-            let chain = u64::from(a)
-                | u64::from(fill) << bits
-                | if bits == 16 { u64::from(a) << 32 } else { 0 };
-            (
-                (chain >> count) as u32 & m,
-                (chain >> (count - 1) & 1) as u32,
-            )
+            let chain = u64::from(a) | u64::from(fill) << bits | if bits == 16 { u64::from(a) << 32 } else { 0 };
+            ((chain >> count) as u32 & m, (chain >> (count - 1) & 1) as u32)
         } else {
             let chain = if bits == 16 {
                 u64::from(a) << 32 | u64::from(fill) << 16 | u64::from(a)
@@ -391,10 +334,7 @@ impl Cpu {
                 u64::from(a) << 32 | u64::from(fill)
             };
             let shifted = u128::from(chain) << count;
-            (
-                (shifted >> 32) as u32 & m,
-                (shifted >> (32 + bits) & 1) as u32,
-            )
+            ((shifted >> 32) as u32 & m, (shifted >> (32 + bits) & 1) as u32)
         };
         let of = (res ^ a) >> top & 1;
         self.set_result(width, res, cf * CF | of * OF);
@@ -406,18 +346,10 @@ impl Cpu {
         let bits = 8 * width;
         let a = self.reg(0, width);
         let sx = |v: u32| i64::from((v << (32 - bits)) as i32 >> (32 - bits));
-        let product = if signed {
-            (sx(a) * sx(b)) as u64
-        } else {
-            u64::from(a) * u64::from(b)
-        };
+        let product = if signed { (sx(a) * sx(b)) as u64 } else { u64::from(a) * u64::from(b) };
         let low = product as u32 & mask(width);
         let high = (product >> bits) as u32 & mask(width);
-        let overflow = if signed {
-            product as i64 != sx(low)
-        } else {
-            high != 0
-        };
+        let overflow = if signed { product as i64 != sx(low) } else { high != 0 };
         if width == 1 {
             self.set_reg16(RAX, product as u16);
         } else {
@@ -489,29 +421,17 @@ impl Cpu {
 
     /// `ShiftE`.
     pub fn exec_shift<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
-        let count = if op.imm & 0x100 != 0 {
-            self.reg32(RCX) & 31
-        } else {
-            op.imm & 31
-        };
+        let count = if op.imm & 0x100 != 0 { self.reg32(RCX) & 31 } else { op.imm & 31 };
         let (operation, width) = (op.imm >> 12 & 7, op.imm >> 16);
-        self.modify_e(bus, op, width, |cpu, a| {
-            cpu.shift(operation, width, a, count)
-        })
+        self.modify_e(bus, op, width, |cpu, a| cpu.shift(operation, width, a, count))
     }
 
     /// `DoubleShiftE`.
     pub fn exec_double_shift<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
-        let count = if op.imm & 0x100 != 0 {
-            self.reg32(RCX) & 31
-        } else {
-            op.imm & 31
-        };
+        let count = if op.imm & 0x100 != 0 { self.reg32(RCX) & 31 } else { op.imm & 31 };
         let (right, width) = (op.imm >> 12 & 1 != 0, op.imm >> 16);
         let fill = self.reg(op.a, width);
-        self.modify_e(bus, op, width, |cpu, a| {
-            cpu.double_shift(right, width, a, fill, count)
-        })
+        self.modify_e(bus, op, width, |cpu, a| cpu.double_shift(right, width, a, fill, count))
     }
 
     /// `UnaryE`.
@@ -525,22 +445,14 @@ impl Cpu {
         use super::op::Kind::*;
         match op.kind {
             Alu16RR => {
-                let res = self.alu16_by_number(
-                    op.imm as u8,
-                    self.reg16(op.a.into()),
-                    self.reg16(op.b.into()),
-                );
+                let res = self.alu16_by_number(op.imm as u8, self.reg16(op.a.into()), self.reg16(op.b.into()));
                 if op.imm as u8 != alu::CMP && op.imm as u8 != alu::TEST {
                     self.set_reg16(op.a.into(), res);
                 }
                 return Ok(());
             }
             Alu16RI | Alu16RM => {
-                let b = if op.kind == Alu16RI {
-                    op.imm
-                } else {
-                    self.load(bus, op, 2)?
-                };
+                let b = if op.kind == Alu16RI { op.imm } else { self.load(bus, op, 2)? };
                 let res = self.alu16_by_number(op.b, self.reg16(op.a.into()), b as u16);
                 if op.b < alu::CMP {
                     self.set_reg16(op.a.into(), res);
@@ -549,19 +461,13 @@ impl Cpu {
             }
             _ => {}
         }
-        let b = if op.kind == Alu16MR {
-            self.reg16(op.a.into())
-        } else {
-            op.imm as u16
-        };
+        let b = if op.kind == Alu16MR { self.reg16(op.a.into()) } else { op.imm as u16 };
         if op.b >= alu::CMP {
             let a = self.load(bus, op, 2)? as u16;
             self.alu16_by_number(op.b, a, b);
             return Ok(());
         }
-        self.modify_e(bus, op, 2, |cpu, a| {
-            cpu.alu16_by_number(op.b, a as u16, b).into()
-        })
+        self.modify_e(bus, op, 2, |cpu, a| cpu.alu16_by_number(op.b, a as u16, b).into())
     }
 
     /// `BitE`: a register bit number addresses beyond the operand in memory (SDM vol. 2, BT).
@@ -635,11 +541,7 @@ impl Cpu {
     /// `Imul16E` and `Imul16EI`.
     pub fn exec_imul16<B: CpuBus>(&mut self, bus: &mut B, op: &Op, immediate: bool) -> Exec {
         let b = self.load_e(bus, op, 2)? as u16;
-        let a = if immediate {
-            op.imm as u16
-        } else {
-            self.reg16(op.a.into())
-        };
+        let a = if immediate { op.imm as u16 } else { self.reg16(op.a.into()) };
         let res = self.imul16(a, b);
         self.set_reg16(op.a.into(), res);
         Ok(())
@@ -666,8 +568,7 @@ impl Cpu {
     pub fn exec_cmpxchg8b<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         let lin = self.linear_write(op.seg & 7, self.offset_any(op), 8)?;
         let (target, value) = self.rmw_read64(bus, lin)?;
-        let pair =
-            |cpu: &Self, high, low| u64::from(cpu.reg32(high)) << 32 | u64::from(cpu.reg32(low));
+        let pair = |cpu: &Self, high, low| u64::from(cpu.reg32(high)) << 32 | u64::from(cpu.reg32(low));
         let equal = value == pair(self, RDX, RAX);
         let new = if equal { pair(self, RCX, 3) } else { value };
         self.rmw_write64(bus, target, lin, new)?;
@@ -715,11 +616,7 @@ impl Cpu {
         let old = self.reg8(0);
         let (low, high) = (old & 15 > 9 || f & AF != 0, old > 0x99 || f & CF != 0);
         let fix = if low { 6 } else { 0 } + if high { 0x60 } else { 0 };
-        let al = if subtract {
-            old.wrapping_sub(fix)
-        } else {
-            old.wrapping_add(fix)
-        };
+        let al = if subtract { old.wrapping_sub(fix) } else { old.wrapping_add(fix) };
         // DAS also carries when the low adjustment borrows.
         let carry = high || (subtract && low && old < 6 && f & CF == 0 && old <= 0x99);
         self.set_reg8(0, al);
@@ -747,10 +644,7 @@ impl Cpu {
     /// #DE when the base is zero.
     pub fn aam(&mut self, base: u8) -> Exec {
         let al = self.reg8(0);
-        let (high, low) = (
-            al.checked_div(base).ok_or(Fault::DE)?,
-            al.checked_rem(base).ok_or(Fault::DE)?,
-        );
+        let (high, low) = (al.checked_div(base).ok_or(Fault::DE)?, al.checked_rem(base).ok_or(Fault::DE)?);
         self.set_reg16(RAX, u16::from_be_bytes([high, low]));
         self.set_result(1, low.into(), 0);
         Ok(())
@@ -780,19 +674,11 @@ impl Cpu {
 
     /// Writes a stack slot of `width` bytes at stack offset `at`.
     fn stack_store<B: CpuBus>(&mut self, bus: &mut B, at: u32, width: u32, value: u32) -> Exec {
-        if width == 2 {
-            self.write16(bus, 2, at, value as u16)
-        } else {
-            self.write32(bus, 2, at, value)
-        }
+        if width == 2 { self.write16(bus, 2, at, value as u16) } else { self.write32(bus, 2, at, value) }
     }
 
     fn stack_load<B: CpuBus>(&mut self, bus: &mut B, at: u32, width: u32) -> Exec<u32> {
-        if width == 2 {
-            Ok(self.read16(bus, 2, at)?.into())
-        } else {
-            self.read32(bus, 2, at)
-        }
+        if width == 2 { Ok(self.read16(bus, 2, at)?.into()) } else { self.read32(bus, 2, at) }
     }
 
     /// Pushes 2 or 4 bytes.
@@ -837,12 +723,7 @@ impl Cpu {
         }
         for n in 0..8u8 {
             let value = self.reg(n, width);
-            self.stack_store(
-                bus,
-                top.wrapping_sub((u32::from(n) + 1) * width) & m,
-                width,
-                value,
-            )?;
+            self.stack_store(bus, top.wrapping_sub((u32::from(n) + 1) * width) & m, width, value)?;
         }
         self.set_sp(top.wrapping_sub(8 * width) & m);
         Ok(())
@@ -886,12 +767,7 @@ impl Cpu {
         let lin = self.linear_write(2, last, width)?;
         self.check_write(bus, lin, width, self.derived.user != 0)?;
         let rbp = self.reg(RBP as u8, width);
-        let head = std::iter::once(rbp).chain(
-            copies
-                .iter()
-                .copied()
-                .take(level.saturating_sub(1) as usize),
-        );
+        let head = std::iter::once(rbp).chain(copies.iter().copied().take(level.saturating_sub(1) as usize));
         for value in head.chain((level > 0).then_some(frame)) {
             at = at.wrapping_sub(width) & m;
             self.stack_store(bus, at, width, value)?;
@@ -920,16 +796,9 @@ impl Cpu {
         let sx = |v: u32| (v << bits) as i32 >> bits;
         let index = sx(self.reg(op.a, width));
         let low = self.load(bus, op, width)?;
-        let second = Op {
-            disp: op.disp.wrapping_add(width),
-            ..*op
-        };
+        let second = Op { disp: op.disp.wrapping_add(width), ..*op };
         let high = self.load(bus, &second, width)?;
-        if index < sx(low) || index > sx(high) {
-            Err(Fault::BR)
-        } else {
-            Ok(())
-        }
+        if index < sx(low) || index > sx(high) { Err(Fault::BR) } else { Ok(()) }
     }
 }
 
@@ -951,12 +820,7 @@ pub fn compare(cc: u8, a: u32, b: u32) -> bool {
         13 => (a as i32) >= (b as i32),
         14 => (a as i32) <= (b as i32),
         15 => (a as i32) > (b as i32),
-        cc => Lazy {
-            op: LazyOp::Sub32,
-            res: a.wrapping_sub(b).into(),
-            src: a.into(),
-        }
-        .condition(cc),
+        cc => Lazy { op: LazyOp::Sub32, res: a.wrapping_sub(b).into(), src: a.into() }.condition(cc),
     }
 }
 
@@ -978,10 +842,5 @@ pub fn tested(cc: u8, res: u32) -> bool {
 #[cold]
 fn zsp_condition(cc: u8, res: u32) -> bool {
     debug_assert!(zsp(res.into(), 32) & SF == 0 || (res as i32) < 0);
-    Lazy {
-        op: LazyOp::Logic32,
-        res: res.into(),
-        src: 0,
-    }
-    .condition(cc)
+    Lazy { op: LazyOp::Logic32, res: res.into(), src: 0 }.condition(cc)
 }

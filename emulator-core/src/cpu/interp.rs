@@ -49,11 +49,7 @@ pub struct Entry<'a> {
 macro_rules! load {
     ($cpu:ident, $bus:ident, $op:ident, $lin:ident, $any:ident) => {{
         let offset = $cpu.offset($op);
-        if $op.seg == SEG_FLAT {
-            $cpu.$lin($bus, offset)
-        } else {
-            $cpu.$any($bus, $op)
-        }
+        if $op.seg == SEG_FLAT { $cpu.$lin($bus, offset) } else { $cpu.$any($bus, $op) }
     }};
 }
 
@@ -109,11 +105,7 @@ impl Cpu {
     #[inline]
     fn near_target(&self, target: u32, width: u32) -> Exec<u32> {
         let target = if width == 2 { target & 0xffff } else { target };
-        if target > self.seg[1].limit {
-            Err(Fault::gp(0))
-        } else {
-            Ok(target)
-        }
+        if target > self.seg[1].limit { Err(Fault::gp(0)) } else { Ok(target) }
     }
 
     /// Near transfers outside flat 32-bit code. `next` is the following instruction.
@@ -165,11 +157,7 @@ impl Cpu {
     /// LOOPcc, JCXZ: returns the target when taken.
     #[inline(never)]
     fn loop_cx(&mut self, op: &Op, next: u32) -> Exec<Option<u32>> {
-        let count = if op.b == 2 {
-            self.reg16(RCX).into()
-        } else {
-            self.reg32(RCX)
-        };
+        let count = if op.b == 2 { self.reg16(RCX).into() } else { self.reg32(RCX) };
         let less = count.wrapping_sub(1) & if op.b == 2 { 0xffff } else { u32::MAX };
         let taken = match op.a {
             0 => less != 0 && !self.lazy.zero(),
@@ -177,17 +165,9 @@ impl Cpu {
             2 => less != 0,
             _ => count == 0,
         };
-        let target = if taken {
-            Some(self.near_target(next.wrapping_add(op.disp), op.imm)?)
-        } else {
-            None
-        };
+        let target = if taken { Some(self.near_target(next.wrapping_add(op.disp), op.imm)?) } else { None };
         if op.a != 3 {
-            if op.b == 2 {
-                self.set_reg16(RCX, less as u16)
-            } else {
-                self.set_reg32(RCX, less)
-            }
+            if op.b == 2 { self.set_reg16(RCX, less as u16) } else { self.set_reg32(RCX, less) }
         }
         Ok(target)
     }
@@ -200,11 +180,7 @@ impl Cpu {
             Alu16RR | Alu16RI | Alu16RM | Alu16MR | Alu16MI => self.exec_alu16(bus, op)?,
             Movx16From8E => {
                 let v = self.load_e(bus, op, 1)? as u8;
-                let v = if op.imm != 0 {
-                    v as i8 as u16
-                } else {
-                    v.into()
-                };
+                let v = if op.imm != 0 { v as i8 as u16 } else { v.into() };
                 self.set_reg16(op.a.into(), v);
             }
             Lea16 => {
@@ -230,11 +206,7 @@ impl Cpu {
                 self.set_reg16(RAX, v);
             }
             Cwd => {
-                let v = if self.reg16(RAX) & 0x8000 != 0 {
-                    0xffff
-                } else {
-                    0
-                };
+                let v = if self.reg16(RAX) & 0x8000 != 0 { 0xffff } else { 0 };
                 self.set_reg16(RDX, v);
             }
             BitE => self.exec_bit(bus, op)?,
@@ -264,8 +236,7 @@ impl Cpu {
             Aad => self.aad(op.imm as u8),
             Xlat => {
                 let addr16 = op.seg & super::op::SEG_ADDR16 != 0 && op.seg != SEG_FLAT;
-                let offset = self.reg32(3).wrapping_add(self.reg8(0).into())
-                    & if addr16 { 0xffff } else { u32::MAX };
+                let offset = self.reg32(3).wrapping_add(self.reg8(0).into()) & if addr16 { 0xffff } else { u32::MAX };
                 let v = self.read8(bus, op.seg & 7, offset)?;
                 self.set_reg8(0, v);
             }
@@ -285,26 +256,13 @@ impl Cpu {
 
     /// Runs blocks from `entry` on until something else must be decided. With `single` set in the CPU it runs
     /// just `entry`.
-    #[allow(
-        clippy::cognitive_complexity,
-        reason = "one match is what makes the interpreter fast; see docs"
-    )]
-    pub fn run_blocks<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        code: &CodeCache,
-        entry: Entry,
-        until: u64,
-    ) -> Leave {
+    #[allow(clippy::cognitive_complexity, reason = "one match is what makes the interpreter fast; see docs")]
+    pub fn run_blocks<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, entry: Entry, until: u64) -> Leave {
         use Kind::*;
         let cpu = self;
         let mode_bits = cpu.derived.mode;
         let flat = mode_bits & mode::FLAT != 0;
-        let Entry {
-            mut block,
-            mut id,
-            mut ops,
-        } = entry;
+        let Entry { mut block, mut id, mut ops } = entry;
         loop {
             let rip = cpu.rip as u32;
             let next = rip.wrapping_add(block.bytes.into());
@@ -322,11 +280,8 @@ impl Cpu {
             }
             macro_rules! modify {
                 ($op:ident, $size:expr, $rd:ident, $wr:ident, |$v:ident| $f:expr) => {{
-                    let lin = if $op.seg == SEG_FLAT {
-                        cpu.offset($op)
-                    } else {
-                        t!(cpu.write_linear_any(bus, $op, $size))
-                    };
+                    let lin =
+                        if $op.seg == SEG_FLAT { cpu.offset($op) } else { t!(cpu.write_linear_any(bus, $op, $size)) };
                     let (target, $v) = t!(cpu.$rd(bus, lin));
                     let res = $f;
                     t!(cpu.$wr(bus, target, lin, res));
@@ -362,16 +317,14 @@ impl Cpu {
                 }};
                 ($op:ident, $n:ident, mr) => {{
                     let b = cpu.reg32($op.a.into());
-                    modify!($op, 4, rmw_read32, rmw_write32, |v| cpu
-                        .alu32::<{ alu::$n }>(v, b))
+                    modify!($op, 4, rmw_read32, rmw_write32, |v| cpu.alu32::<{ alu::$n }>(v, b))
                 }};
                 ($op:ident, CMP, mi) => {{
                     let a = t!(load!(cpu, bus, $op, read_lin32, load32_any));
                     cpu.alu32::<{ alu::CMP }>(a, $op.imm);
                 }};
                 ($op:ident, $n:ident, mi) => {
-                    modify!($op, 4, rmw_read32, rmw_write32, |v| cpu
-                        .alu32::<{ alu::$n }>(v, $op.imm))
+                    modify!($op, 4, rmw_read32, rmw_write32, |v| cpu.alu32::<{ alu::$n }>(v, $op.imm))
                 };
             }
             macro_rules! alu8 {
@@ -404,16 +357,14 @@ impl Cpu {
                 }};
                 ($op:ident, $n:ident, mr) => {{
                     let b = cpu.reg8($op.a);
-                    modify!($op, 1, rmw_read8, rmw_write8, |v| cpu
-                        .alu8::<{ alu::$n }>(v, b))
+                    modify!($op, 1, rmw_read8, rmw_write8, |v| cpu.alu8::<{ alu::$n }>(v, b))
                 }};
                 ($op:ident, CMP, mi) => {{
                     let a = t!(load!(cpu, bus, $op, read_lin8, load8_any));
                     cpu.alu8::<{ alu::CMP }>(a, $op.imm as u8);
                 }};
                 ($op:ident, $n:ident, mi) => {
-                    modify!($op, 1, rmw_read8, rmw_write8, |v| cpu
-                        .alu8::<{ alu::$n }>(v, $op.imm as u8))
+                    modify!($op, 1, rmw_read8, rmw_write8, |v| cpu.alu8::<{ alu::$n }>(v, $op.imm as u8))
                 };
             }
             macro_rules! branch {
@@ -675,11 +626,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), v as i16 as u32);
                     }
                     Lea32 => {
-                        let v = if op.seg == SEG_FLAT {
-                            cpu.offset(op)
-                        } else {
-                            cpu.offset(op) & 0xffff
-                        };
+                        let v = if op.seg == SEG_FLAT { cpu.offset(op) } else { cpu.offset(op) & 0xffff };
                         cpu.set_reg32(op.a.into(), v);
                     }
                     Xchg32RR => {
@@ -736,62 +683,38 @@ impl Cpu {
                     }
                     Pop32R => {
                         let at = cpu.reg32(RSP);
-                        let v = t!(if op.seg == SEG_FLAT {
-                            cpu.read_lin32(bus, at)
-                        } else {
-                            cpu.read32(bus, 2, at)
-                        });
+                        let v = t!(if op.seg == SEG_FLAT { cpu.read_lin32(bus, at) } else { cpu.read32(bus, 2, at) });
                         cpu.set_reg32(RSP, at.wrapping_add(4));
                         cpu.set_reg32(op.a.into(), v);
                     }
                     Leave32 => {
                         let at = cpu.reg32(RBP);
-                        let v = t!(if op.seg == SEG_FLAT {
-                            cpu.read_lin32(bus, at)
-                        } else {
-                            cpu.read32(bus, 2, at)
-                        });
+                        let v = t!(if op.seg == SEG_FLAT { cpu.read_lin32(bus, at) } else { cpu.read32(bus, 2, at) });
                         cpu.set_reg32(RSP, at.wrapping_add(4));
                         cpu.set_reg32(RBP, v);
                     }
                     Inc32R => {
                         let carry = cpu.lazy.carry().into();
                         let res = cpu.reg32(op.a.into()).wrapping_add(1);
-                        cpu.lazy = Lazy {
-                            op: LazyOp::Inc32,
-                            res: res.into(),
-                            src: carry,
-                        };
+                        cpu.lazy = Lazy { op: LazyOp::Inc32, res: res.into(), src: carry };
                         cpu.set_reg32(op.a.into(), res);
                     }
                     Dec32R => {
                         let carry = cpu.lazy.carry().into();
                         let res = cpu.reg32(op.a.into()).wrapping_sub(1);
-                        cpu.lazy = Lazy {
-                            op: LazyOp::Dec32,
-                            res: res.into(),
-                            src: carry,
-                        };
+                        cpu.lazy = Lazy { op: LazyOp::Dec32, res: res.into(), src: carry };
                         cpu.set_reg32(op.a.into(), res);
                     }
                     Inc32M => modify!(op, 4, rmw_read32, rmw_write32, |v| {
                         let carry = cpu.lazy.carry().into();
                         let res = v.wrapping_add(1);
-                        cpu.lazy = Lazy {
-                            op: LazyOp::Inc32,
-                            res: res.into(),
-                            src: carry,
-                        };
+                        cpu.lazy = Lazy { op: LazyOp::Inc32, res: res.into(), src: carry };
                         res
                     }),
                     Dec32M => modify!(op, 4, rmw_read32, rmw_write32, |v| {
                         let carry = cpu.lazy.carry().into();
                         let res = v.wrapping_sub(1);
-                        cpu.lazy = Lazy {
-                            op: LazyOp::Dec32,
-                            res: res.into(),
-                            src: carry,
-                        };
+                        cpu.lazy = Lazy { op: LazyOp::Dec32, res: res.into(), src: carry };
                         res
                     }),
                     Neg32R => {
@@ -804,11 +727,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), !a);
                     }
                     Shl32RI | Shl32RC => {
-                        let n = if op.kind == Shl32RC {
-                            cpu.reg32(RCX) & 31
-                        } else {
-                            op.imm
-                        };
+                        let n = if op.kind == Shl32RC { cpu.reg32(RCX) & 31 } else { op.imm };
                         if n != 0 {
                             let a = cpu.reg32(op.a.into());
                             let res = a << n;
@@ -818,11 +737,7 @@ impl Cpu {
                         }
                     }
                     Shr32RI | Shr32RC => {
-                        let n = if op.kind == Shr32RC {
-                            cpu.reg32(RCX) & 31
-                        } else {
-                            op.imm
-                        };
+                        let n = if op.kind == Shr32RC { cpu.reg32(RCX) & 31 } else { op.imm };
                         if n != 0 {
                             let a = cpu.reg32(op.a.into());
                             let res = a >> n;
@@ -832,11 +747,7 @@ impl Cpu {
                         }
                     }
                     Sar32RI | Sar32RC => {
-                        let n = if op.kind == Sar32RC {
-                            cpu.reg32(RCX) & 31
-                        } else {
-                            op.imm
-                        };
+                        let n = if op.kind == Sar32RC { cpu.reg32(RCX) & 31 } else { op.imm };
                         if n != 0 {
                             let a = cpu.reg32(op.a.into()) as i32;
                             cpu.set_result(4, (a >> n) as u32, (a >> (n - 1) & 1) as u32 * CF);
@@ -878,11 +789,7 @@ impl Cpu {
                         let product = u64::from(cpu.reg32(RAX)) * u64::from(cpu.reg32(op.a.into()));
                         cpu.set_reg32(RAX, product as u32);
                         cpu.set_reg32(RDX, (product >> 32) as u32);
-                        cpu.set_result(
-                            4,
-                            product as u32,
-                            if product >> 32 != 0 { CF | OF } else { 0 },
-                        );
+                        cpu.set_result(4, product as u32, if product >> 32 != 0 { CF | OF } else { 0 });
                     }
                     Imul32R => {
                         let b = cpu.reg32(op.a.into());
@@ -969,11 +876,7 @@ impl Cpu {
                         branch!(tested(op.index, res), op.disp);
                     }
                     TestJcc8RR | TestJcc8RI => {
-                        let b = if op.kind == TestJcc8RR {
-                            cpu.reg8(op.b)
-                        } else {
-                            op.imm as u8
-                        };
+                        let b = if op.kind == TestJcc8RR { cpu.reg8(op.b) } else { op.imm as u8 };
                         let res = cpu.reg8(op.a) & b;
                         cpu.set_result(1, res.into(), 0);
                         branch!(tested(op.index, res as i8 as u32), op.disp);
@@ -986,11 +889,7 @@ impl Cpu {
                     }
                     CmpJcc8RR | CmpJcc8RI => {
                         let a = cpu.reg8(op.a);
-                        let b = if op.kind == CmpJcc8RR {
-                            cpu.reg8(op.b)
-                        } else {
-                            op.imm as u8
-                        };
+                        let b = if op.kind == CmpJcc8RR { cpu.reg8(op.b) } else { op.imm as u8 };
                         cpu.alu8::<{ alu::CMP }>(a, b);
                         branch!(cpu.lazy.condition(op.index), op.disp);
                     }
@@ -1002,11 +901,7 @@ impl Cpu {
                     DecJcc32R => {
                         let carry = cpu.lazy.carry().into();
                         let res = cpu.reg32(op.a.into()).wrapping_sub(1);
-                        cpu.lazy = Lazy {
-                            op: LazyOp::Dec32,
-                            res: res.into(),
-                            src: carry,
-                        };
+                        cpu.lazy = Lazy { op: LazyOp::Dec32, res: res.into(), src: carry };
                         cpu.set_reg32(op.a.into(), res);
                         branch!(cpu.lazy.condition(op.index), op.disp);
                     }
@@ -1073,11 +968,7 @@ impl Cpu {
             if cpu.single {
                 return self::Leave::Retired;
             }
-            let linked = if slot < 2 {
-                block.links[usize::from(slot)]
-            } else {
-                NONE
-            };
+            let linked = if slot < 2 { block.links[usize::from(slot)] } else { NONE };
             let to = if linked != NONE {
                 linked
             } else {
@@ -1085,33 +976,20 @@ impl Cpu {
                 match code.jump(lin, mode_bits) {
                     Some(to) => to,
                     None => {
-                        return self::Leave::Unknown {
-                            from: id,
-                            slot,
-                            rip,
-                        };
+                        return self::Leave::Unknown { from: id, slot, rip };
                     }
                 }
             };
             let Some(b) = code.blocks.get(to as usize) else {
-                return self::Leave::Unknown {
-                    from: NONE,
-                    slot: 2,
-                    rip,
-                };
+                return self::Leave::Unknown { from: NONE, slot: 2, rip };
             };
             block = *b;
             id = to;
             if cpu.icount + u64::from(block.instructions) > until {
                 return self::Leave::Budget;
             }
-            if !flat && u64::from(target) + u64::from(block.bytes) > u64::from(cpu.seg[1].limit) + 1
-            {
-                return self::Leave::Unknown {
-                    from: NONE,
-                    slot: 2,
-                    rip,
-                };
+            if !flat && u64::from(target) + u64::from(block.bytes) > u64::from(cpu.seg[1].limit) + 1 {
+                return self::Leave::Unknown { from: NONE, slot: 2, rip };
             }
             ops = &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
         }

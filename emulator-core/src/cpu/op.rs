@@ -249,13 +249,7 @@ pub const ALU8: [[Kind; 5]; 8] = {
 };
 
 /// Kinds of 16-bit arithmetic by form.
-pub const ALU16: [Kind; 5] = [
-    Kind::Alu16RR,
-    Kind::Alu16RI,
-    Kind::Alu16RM,
-    Kind::Alu16MR,
-    Kind::Alu16MI,
-];
+pub const ALU16: [Kind; 5] = [Kind::Alu16RR, Kind::Alu16RI, Kind::Alu16RM, Kind::Alu16MR, Kind::Alu16MI];
 
 impl Op {
     /// Retired instructions that this op stands for.
@@ -281,10 +275,7 @@ impl Op {
     /// The [`System`] code of a [`Kind::Alone`] op.
     #[must_use]
     pub fn system(&self) -> System {
-        System::ALL
-            .get((self.imm & 0xff) as usize)
-            .copied()
-            .unwrap_or(System::Ud)
+        System::ALL.get((self.imm & 0xff) as usize).copied().unwrap_or(System::Ud)
     }
 }
 

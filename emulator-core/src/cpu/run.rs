@@ -37,9 +37,7 @@ pub struct StepCache {
 
 impl Default for StepCache {
     fn default() -> Self {
-        Self {
-            entries: vec![None; 256].into_boxed_slice(),
-        }
+        Self { entries: vec![None; 256].into_boxed_slice() }
     }
 }
 
@@ -99,14 +97,9 @@ impl Cpu {
                 self.step(bus, code);
                 continue;
             }
-            let ops =
-                &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
+            let ops = &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
             match self.run_blocks(bus, code, Entry { block, id, ops }, until) {
-                Leave::Unknown {
-                    from: block,
-                    slot,
-                    rip,
-                } => from = (block, slot, rip),
+                Leave::Unknown { from: block, slot, rip } => from = (block, slot, rip),
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
                 Leave::Alone(op) => self.step_op(bus, code, op),
@@ -117,9 +110,7 @@ impl Cpu {
 
     /// Delivers an NMI or external interrupt if one can be taken now.
     fn take_pending<B: CpuBus>(&mut self, bus: &mut B) -> Option<Delivered> {
-        if self.shadow != Shadow::None
-            || matches!(self.activity, Activity::Shutdown | Activity::WaitForSipi)
-        {
+        if self.shadow != Shadow::None || matches!(self.activity, Activity::Shutdown | Activity::WaitForSipi) {
             return None;
         }
         if self.nmi_pending && !self.nmi_blocked {
@@ -176,13 +167,7 @@ impl Cpu {
         Ok(inside.then_some(id))
     }
 
-    fn decode_at<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        code: &mut CodeCache,
-        offset: u32,
-        mode_bits: u32,
-    ) -> Option<u32> {
+    fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
         if code.full() {
             code.clear();
         }
@@ -192,20 +177,13 @@ impl Cpu {
         let n = n.min(640);
         bus.mem().block().read(offset, &mut bytes[..n]);
         let start = code.ops.len();
-        let decoded =
-            decode::decode_block(&bytes[..n], mode_bits, self.model, &mut code.ops).ok()?;
+        let decoded = decode::decode_block(&bytes[..n], mode_bits, self.model, &mut code.ops).ok()?;
         if !bus.mem().page_has_code(offset) {
             // From now on stores to this page must be seen.
             self.tlb.flush_writes();
         }
         bus.mem_mut().mark_code(offset, decoded.bytes);
-        Some(code.insert(
-            offset,
-            mode_bits,
-            start as u32,
-            decoded.bytes,
-            decoded.instructions,
-        ))
+        Some(code.insert(offset, mode_bits, start as u32, decoded.bytes, decoded.instructions))
     }
 
     /// Enters a link between two blocks of one linear page in flat code: it then holds wherever the page is
@@ -283,11 +261,7 @@ impl Cpu {
         let shadow = std::mem::take(&mut self.shadow);
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
         self.single = true;
-        let outcome = if op.kind == Kind::Alone {
-            self.exec_alone(bus, &op)
-        } else {
-            self.exec_one(bus, code, op)
-        };
+        let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, code, op) };
         match outcome {
             Ok(()) => {
                 self.rip = self.next_rip;
@@ -326,8 +300,7 @@ impl Cpu {
 
     fn enters_handler(op: Op) -> bool {
         use super::op::System;
-        op.kind == Kind::Alone
-            && matches!(op.system(), System::Int | System::Int1 | System::Int3 | System::Into)
+        op.kind == Kind::Alone && matches!(op.system(), System::Int | System::Int1 | System::Int3 | System::Into)
     }
 
     /// One op through the block loop.
@@ -342,16 +315,7 @@ impl Cpu {
         };
         let before = (self.rip, self.icount);
         let ops = [op];
-        let leave = self.run_blocks(
-            bus,
-            code,
-            Entry {
-                block,
-                id: NONE,
-                ops: &ops,
-            },
-            u64::MAX,
-        );
+        let leave = self.run_blocks(bus, code, Entry { block, id: NONE, ops: &ops }, u64::MAX);
         match leave {
             Leave::Fault(fault) => Err(fault),
             _ => {

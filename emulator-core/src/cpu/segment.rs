@@ -72,12 +72,7 @@ impl Segment {
     /// A null selector in a data segment register.
     #[must_use]
     pub const fn null(selector: u16) -> Self {
-        Self {
-            selector,
-            base: 0,
-            limit: 0,
-            rights: 0,
-        }
+        Self { selector, base: 0, limit: 0, rights: 0 }
     }
 
     /// From the 8 bytes of a code, data or system segment descriptor.
@@ -88,17 +83,8 @@ impl Segment {
         let base = (low >> 16) | (high & 0xff) << 16 | (high & 0xff00_0000);
         let raw = (low & 0xffff) | (high & 0xf_0000);
         let rights = ((high >> 8) & 0xf0ff) as u16;
-        let limit = if rights & rights::GRANULAR != 0 {
-            raw << 12 | 0xfff
-        } else {
-            raw
-        };
-        Self {
-            selector,
-            base: base as u64,
-            limit,
-            rights,
-        }
+        let limit = if rights & rights::GRANULAR != 0 { raw << 12 | 0xfff } else { raw };
+        Self { selector, base: base as u64, limit, rights }
     }
 
     /// Requested privilege level of the selector.
@@ -158,11 +144,7 @@ impl Segment {
     /// System descriptor type (0 to 15), `None` for code and data.
     #[must_use]
     pub const fn system_type(&self) -> Option<u8> {
-        if self.rights & rights::S == 0 {
-            Some((self.rights & 15) as u8)
-        } else {
-            None
-        }
+        if self.rights & rights::S == 0 { Some((self.rights & 15) as u8) } else { None }
     }
 
     /// Whether `len` bytes at `offset` are inside the limit (either direction of growth).

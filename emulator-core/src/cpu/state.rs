@@ -295,26 +295,10 @@ impl Cpu {
             rights: rights::PRESENT | rights::S | rights::CODE | rights::RW | rights::ACCESSED,
             ..Segment::real(0xf000)
         };
-        self.ldtr = Segment {
-            selector: 0,
-            base: 0,
-            limit: 0xffff,
-            rights: rights::PRESENT | 2,
-        };
-        self.tr = Segment {
-            selector: 0,
-            base: 0,
-            limit: 0xffff,
-            rights: rights::PRESENT | 11,
-        };
-        self.gdtr = TableReg {
-            base: 0,
-            limit: 0xffff,
-        };
-        self.idtr = TableReg {
-            base: 0,
-            limit: 0xffff,
-        };
+        self.ldtr = Segment { selector: 0, base: 0, limit: 0xffff, rights: rights::PRESENT | 2 };
+        self.tr = Segment { selector: 0, base: 0, limit: 0xffff, rights: rights::PRESENT | 11 };
+        self.gdtr = TableReg { base: 0, limit: 0xffff };
+        self.idtr = TableReg { base: 0, limit: 0xffff };
         self.cr0 = cr0::ET | cr0::CD | cr0::NW;
         self.cr2 = 0;
         self.cr3 = 0;
@@ -332,11 +316,7 @@ impl Cpu {
         self.x87 = crate::fpu::X87::new();
         self.xmm = [0; 16];
         self.mxcsr = 0x1f80;
-        self.activity = if self.index == 0 {
-            Activity::Running
-        } else {
-            Activity::WaitForSipi
-        };
+        self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForSipi };
         self.shadow = Shadow::None;
         self.nmi_pending = false;
         self.nmi_blocked = false;
@@ -421,11 +401,7 @@ impl Cpu {
     /// Sets the six status flags.
     #[inline]
     pub fn set_status(&mut self, value: u32) {
-        self.lazy = Lazy {
-            op: LazyOp::Eager,
-            res: 0,
-            src: u64::from(value & flags::STATUS),
-        };
+        self.lazy = Lazy { op: LazyOp::Eager, res: 0, src: u64::from(value & flags::STATUS) };
     }
 
     /// Changes the status flags under `mask`.
@@ -506,10 +482,7 @@ impl Cpu {
 
     /// Recomputes what depends on segments, CPL, CR0 and EFLAGS.VM. TLBs are not flushed here.
     pub fn mode_changed(&mut self) {
-        let mut d = Derived {
-            user: u32::from(self.cpl == 3),
-            ..Derived::default()
-        };
+        let mut d = Derived { user: u32::from(self.cpl == 3), ..Derived::default() };
         let mut flat = true;
         for seg in Seg::ALL {
             let (s, i) = (&self.seg[seg as usize], seg as usize);
@@ -519,16 +492,8 @@ impl Cpu {
             // In real and virtual-8086 mode CS may be written through; its rights say so only in protected mode.
             let writable = s.writable() || self.real_segments();
             let readable = s.readable() || self.real_segments();
-            d.read_max[i] = if simple && readable {
-                s.limit.into()
-            } else {
-                -1
-            };
-            d.write_max[i] = if simple && writable {
-                s.limit.into()
-            } else {
-                -1
-            };
+            d.read_max[i] = if simple && readable { s.limit.into() } else { -1 };
+            d.write_max[i] = if simple && writable { s.limit.into() } else { -1 };
             flat &= match seg {
                 Seg::Cs => s.flat(),
                 Seg::Ss | Seg::Ds | Seg::Es => s.flat() && s.writable(),

@@ -27,18 +27,8 @@ struct Shape {
 
 impl Shape {
     fn of(op: &Op) -> Self {
-        let mask = if op.seg & SEG_ADDR16 != 0 {
-            0xffff
-        } else {
-            u32::MAX
-        };
-        Self {
-            operation: op.imm & 0xff,
-            width: op.imm >> 8 & 0xff,
-            rep: op.imm >> 16 & 3,
-            mask,
-            seg: op.seg & 7,
-        }
+        let mask = if op.seg & SEG_ADDR16 != 0 { 0xffff } else { u32::MAX };
+        Self { operation: op.imm & 0xff, width: op.imm >> 8 & 0xff, rep: op.imm >> 16 & 3, mask, seg: op.seg & 7 }
     }
 
     fn is(&self, operation: StringOp) -> bool {
@@ -52,21 +42,13 @@ impl Cpu {
     }
 
     fn set_index(&mut self, r: usize, s: &Shape, value: u32) {
-        if s.mask == 0xffff {
-            self.set_reg16(r, value as u16)
-        } else {
-            self.set_reg32(r, value)
-        }
+        if s.mask == 0xffff { self.set_reg16(r, value as u16) } else { self.set_reg32(r, value) }
     }
 
     fn advance(&mut self, r: usize, s: &Shape, elements: u32) {
         let bytes = s.width.wrapping_mul(elements);
         let at = self.index(r, s);
-        let to = if self.flag(flags::DF) {
-            at.wrapping_sub(bytes)
-        } else {
-            at.wrapping_add(bytes)
-        };
+        let to = if self.flag(flags::DF) { at.wrapping_sub(bytes) } else { at.wrapping_add(bytes) };
         self.set_index(r, s, to);
     }
 
@@ -210,19 +192,14 @@ impl Cpu {
         let Ok(dst) = self.linear_write(ES, di, bytes) else {
             return 0;
         };
-        let Some(to) = tlb::hit(
-            self.tlb.write[tlb::slot(dst, self.derived.user)],
-            dst,
-            bytes,
-        ) else {
+        let Some(to) = tlb::hit(self.tlb.write[tlb::slot(dst, self.derived.user)], dst, bytes) else {
             return 0;
         };
         if moves {
             let Ok(src) = self.linear_read(s.seg, si, bytes) else {
                 return 0;
             };
-            let Some(from) = tlb::hit(self.tlb.read[tlb::slot(src, self.derived.user)], src, bytes)
-            else {
+            let Some(from) = tlb::hit(self.tlb.read[tlb::slot(src, self.derived.user)], src, bytes) else {
                 return 0;
             };
             // A destination just above the source repeats a pattern: that needs element order.

@@ -189,14 +189,8 @@ impl Lab {
         lab.write32(TSS + 16, DATA1.into());
         // I/O bitmap behind 32 bytes of interrupt redirection map; all permitted, all sent to the 8086 program.
         lab.write16(TSS + 0x66, 0x88);
-        lab.cpu.gdtr = TableReg {
-            base: GDT.into(),
-            limit: 0x7ff,
-        };
-        lab.cpu.idtr = TableReg {
-            base: IDT.into(),
-            limit: 0x7ff,
-        };
+        lab.cpu.gdtr = TableReg { base: GDT.into(), limit: 0x7ff };
+        lab.cpu.idtr = TableReg { base: IDT.into(), limit: 0x7ff };
         lab.cpu.cr0 |= cr0::PE;
         lab.cpu.cr0 &= !(cr0::CD | cr0::NW);
         lab.cpu.mode_changed();
@@ -214,11 +208,7 @@ impl Lab {
     /// Protected mode at privilege level 1 or 3.
     pub fn ring(cpl: u8) -> Self {
         let mut lab = Self::protected();
-        let (code, data, sp) = if cpl == 3 {
-            (CODE3, DATA3, STACK3)
-        } else {
-            (CODE1, DATA1, STACK1)
-        };
+        let (code, data, sp) = if cpl == 3 { (CODE3, DATA3, STACK3) } else { (CODE1, DATA1, STACK1) };
         let raw = |lab: &mut Self, s: u16| lab.read64(GDT + u32::from(s & 0xfff8));
         let code = Segment::from_descriptor(code, raw(&mut lab, code) | 1 << 40);
         let data = Segment::from_descriptor(data, raw(&mut lab, data) | 1 << 40);
@@ -280,10 +270,7 @@ impl Lab {
 
     /// Rewrites the page-table entry of `lin`.
     pub fn set_page(&mut self, lin: u32, flags: u32) {
-        self.write32(
-            PAGE_DIRECTORY + 0x1000 + (lin >> 12) * 4,
-            lin & !0xfff | flags,
-        );
+        self.write32(PAGE_DIRECTORY + 0x1000 + (lin >> 12) * 4, lin & !0xfff | flags);
         self.cpu.tlb.flush_all();
     }
 
@@ -295,21 +282,13 @@ impl Lab {
                 self.cpu.rip = self.cpu.next_rip;
                 value
             }
-            Err(fault) => panic!(
-                "unexpected fault {} code {:x?}",
-                fault.vector(),
-                fault.code()
-            ),
+            Err(fault) => panic!("unexpected fault {} code {:x?}", fault.vector(), fault.code()),
         }
     }
 
     /// Runs one instruction; it must fault so and leave the CPU's state alone.
     #[track_caller]
-    pub fn faults<T: std::fmt::Debug>(
-        &mut self,
-        expected: Fault,
-        f: impl FnOnce(&mut Cpu, &mut TestBus) -> Exec<T>,
-    ) {
+    pub fn faults<T: std::fmt::Debug>(&mut self, expected: Fault, f: impl FnOnce(&mut Cpu, &mut TestBus) -> Exec<T>) {
         let state = |cpu: &Cpu| {
             let mut cpu = cpu.clone();
             cpu.cr2 = 0;
@@ -317,13 +296,8 @@ impl Lab {
         };
         let before = state(&self.cpu);
         let result = f(&mut self.cpu, &mut self.bus);
-        let Err(fault) = result else {
-            panic!("no fault: {result:?}")
-        };
-        assert_eq!(
-            (fault.vector(), fault.code()),
-            (expected.vector(), expected.code())
-        );
+        let Err(fault) = result else { panic!("no fault: {result:?}") };
+        assert_eq!((fault.vector(), fault.code()), (expected.vector(), expected.code()));
         assert_eq!(before, state(&self.cpu), "a fault changed the state");
     }
 

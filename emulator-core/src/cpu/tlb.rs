@@ -33,14 +33,7 @@ pub struct Tlb {
 impl Default for Tlb {
     fn default() -> Self {
         let empty = || Box::new([INVALID; 2 * ENTRIES]);
-        Self {
-            read: empty(),
-            write: empty(),
-            fetch: empty(),
-            epoch: 0,
-            large: [0; 16],
-            generation: 0,
-        }
+        Self { read: empty(), write: empty(), fetch: empty(), epoch: 0, large: [0; 16], generation: 0 }
     }
 }
 

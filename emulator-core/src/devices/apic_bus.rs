@@ -29,16 +29,7 @@ impl DeliveryMode {
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
         use DeliveryMode::*;
-        [
-            Fixed,
-            LowestPriority,
-            Smi,
-            Reserved,
-            Nmi,
-            Init,
-            StartUp,
-            ExtInt,
-        ][(bits & 7) as usize]
+        [Fixed, LowestPriority, Smi, Reserved, Nmi, Init, StartUp, ExtInt][(bits & 7) as usize]
     }
 }
 
@@ -87,11 +78,7 @@ pub enum CpuRequest {
 
 /// Delivers `message`, sent by the local APIC with index `source` (or the I/O APIC), to `apics` and returns
 /// what vCPUs (by index) must do about it. Vectored interrupts need no more: [`LocalApic::intr`] shows them.
-pub fn deliver(
-    message: &ApicMessage,
-    source: Option<usize>,
-    apics: &mut [LocalApic],
-) -> Vec<(usize, CpuRequest)> {
+pub fn deliver(message: &ApicMessage, source: Option<usize>, apics: &mut [LocalApic]) -> Vec<(usize, CpuRequest)> {
     let matches = |(i, apic): (usize, &LocalApic)| match message.destination {
         Destination::Physical(id) => id == 0xff || id == apic.id(),
         Destination::Logical(mask) => apic.logical_match(mask),
@@ -99,9 +86,7 @@ pub fn deliver(
         Destination::All => true,
         Destination::Others => Some(i) != source,
     };
-    let mut targets: Vec<usize> = (0..apics.len())
-        .filter(|&i| apics[i].enabled() && matches((i, &apics[i])))
-        .collect();
+    let mut targets: Vec<usize> = (0..apics.len()).filter(|&i| apics[i].enabled() && matches((i, &apics[i]))).collect();
     if message.mode == DeliveryMode::LowestPriority {
         // Ties go to the lowest index; hardware leaves that open.
         targets = targets
@@ -111,10 +96,7 @@ pub fn deliver(
             .into_iter()
             .collect();
     }
-    targets
-        .into_iter()
-        .filter_map(|i| apics[i].accept(message).map(|request| (i, request)))
-        .collect()
+    targets.into_iter().filter_map(|i| apics[i].accept(message).map(|request| (i, request))).collect()
 }
 
 #[cfg(test)]
@@ -124,12 +106,7 @@ mod tests {
     use crate::bus::testing::Bench;
 
     fn message(destination: Destination, mode: DeliveryMode) -> ApicMessage {
-        ApicMessage {
-            destination,
-            mode,
-            vector: 0x60,
-            level: false,
-        }
+        ApicMessage { destination, mode, vector: 0x60, level: false }
     }
 
     fn two() -> Vec<LocalApic> {
@@ -178,9 +155,6 @@ mod tests {
         let init = message(Destination::Others, DeliveryMode::Init);
         assert_eq!(deliver(&init, Some(0), &mut apics), [(1, CpuRequest::Init)]);
         let start = message(Destination::Physical(1), DeliveryMode::StartUp);
-        assert_eq!(
-            deliver(&start, Some(0), &mut apics),
-            [(1, CpuRequest::StartUp(0x60))]
-        );
+        assert_eq!(deliver(&start, Some(0), &mut apics), [(1, CpuRequest::StartUp(0x60))]);
     }
 }

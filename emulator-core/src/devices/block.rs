@@ -72,18 +72,12 @@ impl MemoryBlock {
     /// A writable image.
     #[must_use]
     pub fn new(data: Vec<u8>) -> Self {
-        Self {
-            data,
-            read_only: false,
-        }
+        Self { data, read_only: false }
     }
 
     fn range(&self, offset: u64, len: usize) -> Result<std::ops::Range<usize>, BlockError> {
         let start = usize::try_from(offset).map_err(|_| BlockError::OutOfRange)?;
-        let end = start
-            .checked_add(len)
-            .filter(|&e| e <= self.data.len())
-            .ok_or(BlockError::OutOfRange)?;
+        let end = start.checked_add(len).filter(|&e| e <= self.data.len()).ok_or(BlockError::OutOfRange)?;
         Ok(start..end)
     }
 }
@@ -161,10 +155,7 @@ impl Media {
     /// # Errors
     /// Those of the backend.
     pub fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<BlockStatus, BlockError> {
-        self.0
-            .as_mut()
-            .ok_or(BlockError::OutOfRange)?
-            .read(offset, out)
+        self.0.as_mut().ok_or(BlockError::OutOfRange)?.read(offset, out)
     }
 
     /// As [`BlockBackend::write`]; without a backend every access is out of range.
@@ -172,10 +163,7 @@ impl Media {
     /// # Errors
     /// Those of the backend.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<BlockStatus, BlockError> {
-        self.0
-            .as_mut()
-            .ok_or(BlockError::OutOfRange)?
-            .write(offset, data)
+        self.0.as_mut().ok_or(BlockError::OutOfRange)?.write(offset, data)
     }
 
     /// As [`BlockBackend::flush`].
@@ -239,16 +227,11 @@ impl OverlayData {
     fn sector(&self, n: u64) -> Option<&[u8]> {
         let c = self.0.get(&(n / 8))?;
         let at = (n % 8 * SECTOR) as usize;
-        (c.valid & (1 << (n % 8)) != 0)
-            .then(|| c.bytes.get(at..at + SECTOR as usize))
-            .flatten()
+        (c.valid & (1 << (n % 8)) != 0).then(|| c.bytes.get(at..at + SECTOR as usize)).flatten()
     }
 
     fn sector_mut(&mut self, n: u64) -> Option<&mut [u8]> {
-        let c = self.0.entry(n / 8).or_insert_with(|| Cluster {
-            valid: 0,
-            bytes: vec![0; CLUSTER as usize],
-        });
+        let c = self.0.entry(n / 8).or_insert_with(|| Cluster { valid: 0, bytes: vec![0; CLUSTER as usize] });
         c.valid |= 1 << (n % 8);
         let at = (n % 8 * SECTOR) as usize;
         c.bytes.get_mut(at..at + SECTOR as usize)
@@ -281,11 +264,7 @@ impl Overlay {
     }
 
     fn check(&self, offset: u64, len: usize) -> Result<(), BlockError> {
-        offset
-            .checked_add(len as u64)
-            .filter(|&end| end <= self.base.len())
-            .map(|_| ())
-            .ok_or(BlockError::OutOfRange)
+        offset.checked_add(len as u64).filter(|&end| end <= self.base.len()).map(|_| ()).ok_or(BlockError::OutOfRange)
     }
 
     /// Makes sector `n` present, from the base, unless it already is (before a write to a part of it).
@@ -338,10 +317,7 @@ impl BlockBackend for Overlay {
         self.check(offset, data.len())?;
         let end = offset + data.len() as u64;
         for edge in [offset, end] {
-            if edge % SECTOR != 0
-                && !data.is_empty()
-                && self.fetch(edge / SECTOR)? == BlockStatus::Pending
-            {
+            if edge % SECTOR != 0 && !data.is_empty() && self.fetch(edge / SECTOR)? == BlockStatus::Pending {
                 return Ok(BlockStatus::Pending);
             }
         }
@@ -378,14 +354,7 @@ mod tests {
         let image: Vec<u8> = (0..5000_u32).map(|i| (i / 7) as u8).collect();
         let mut expected = image.clone();
         let mut o = Overlay::new(Box::new(MemoryBlock::new(image.clone())));
-        for (at, len) in [
-            (0, 512),
-            (700, 3),
-            (1000, 100),
-            (2048, 2048),
-            (4990, 10),
-            (512, 0),
-        ] {
+        for (at, len) in [(0, 512), (700, 3), (1000, 100), (2048, 2048), (4990, 10), (512, 0)] {
             let data: Vec<u8> = (0..len).map(|i| (i * 3 + at) as u8).collect();
             expected[at..at + len].copy_from_slice(&data);
             assert_eq!(o.write(at as u64, &data), Ok(BlockStatus::Ready));

@@ -19,11 +19,7 @@ pub struct FirmwareLog;
 
 impl PortIo for FirmwareLog {
     fn read_u8(&mut self, port: u16, _cx: &mut IoCtx) -> u8 {
-        if port == PORT_FIRMWARE_LOG {
-            LOG_PRESENT
-        } else {
-            0xff
-        }
+        if port == PORT_FIRMWARE_LOG { LOG_PRESENT } else { 0xff }
     }
 
     fn write_u8(&mut self, port: u16, value: u8, cx: &mut IoCtx) {

@@ -49,11 +49,7 @@ impl Channel {
     /// How many units lie before the end of the count or of the 64 Ki unit page, and in one direction.
     fn run_length(&self) -> u32 {
         let left = u32::from(self.count) + 1;
-        if self.mode & MODE_DECREMENT != 0 {
-            1
-        } else {
-            left.min(0x1_0000 - u32::from(self.address))
-        }
+        if self.mode & MODE_DECREMENT != 0 { 1 } else { left.min(0x1_0000 - u32::from(self.address)) }
     }
 
     /// Advances by `units`, at most [`run_length`](Self::run_length). Returns whether the count ended.
@@ -91,10 +87,7 @@ struct Controller {
 
 impl Controller {
     fn new() -> Self {
-        let channel = || Channel {
-            masked: true,
-            ..Channel::default()
-        };
+        let channel = || Channel { masked: true, ..Channel::default() };
         Self {
             channels: [channel(), channel(), channel(), channel()],
             command: 0,
@@ -134,11 +127,7 @@ impl Controller {
             0..=7 => {
                 let high = self.flip();
                 let channel = &self.channels[usize::from(register >> 1)];
-                let value = if register & 1 == 0 {
-                    channel.address
-                } else {
-                    channel.count
-                };
+                let value = if register & 1 == 0 { channel.address } else { channel.count };
                 value.to_le_bytes()[usize::from(high)]
             }
             // Devices move data the moment they ask for it, so no hardware request is ever seen waiting.
@@ -200,10 +189,7 @@ impl Dma {
     /// All channels masked.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            controllers: [Controller::new(), Controller::new()],
-            pages: [0; 16],
-        }
+        Self { controllers: [Controller::new(), Controller::new()], pages: [0; 16] }
     }
 
     /// The last byte written to port 80h, where firmware reports its progress.
@@ -224,11 +210,7 @@ impl Dma {
     fn address(&self, channel: usize) -> u64 {
         let page = u64::from(self.pages[PAGE_OF[channel]]);
         let address = u64::from(self.controllers[channel / 4].channels[channel % 4].address);
-        if channel >= 4 {
-            (page & 0xfe) << 16 | address << 1
-        } else {
-            page << 16 | address
-        }
+        if channel >= 4 { (page & 0xfe) << 16 | address << 1 } else { page << 16 | address }
     }
 
     /// Moves up to `len` bytes in `direction`, piece by piece through `copy(address, range)`. Stops at terminal count.
@@ -278,12 +260,7 @@ impl IsaDma for Dma {
     }
 
     fn from_memory(&mut self, channel: u8, data: &mut [u8], mem: &mut Memory) -> (usize, bool) {
-        self.run(
-            channel,
-            data.len(),
-            Transfer::FromMemory,
-            |address, range| mem.dma_read(address, &mut data[range]),
-        )
+        self.run(channel, data.len(), Transfer::FromMemory, |address, range| mem.dma_read(address, &mut data[range]))
     }
 }
 
@@ -325,10 +302,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            Self {
-                bench: Bench::new(),
-                dma: Dma::new(),
-            }
+            Self { bench: Bench::new(), dma: Dma::new() }
         }
 
         fn out(&mut self, port: u16, value: u8) {
@@ -358,9 +332,7 @@ mod tests {
 
         fn get(&mut self, channel: u8, len: usize) -> (Vec<u8>, usize, bool) {
             let mut data = vec![0; len];
-            let (n, tc) = self
-                .dma
-                .from_memory(channel, &mut data, &mut self.bench.mem);
+            let (n, tc) = self.dma.from_memory(channel, &mut data, &mut self.bench.mem);
             (data, n, tc)
         }
 

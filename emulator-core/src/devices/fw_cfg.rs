@@ -236,11 +236,7 @@ impl FwCfg {
 
     /// What is left of the selected item from the current offset, at most `len` bytes.
     fn rest(&self, len: usize) -> &[u8] {
-        let item = self
-            .items
-            .get(&self.selected)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let item = self.items.get(&self.selected).map(Vec::as_slice).unwrap_or_default();
         let from = (self.offset as usize).min(item.len());
         &item[from..from.saturating_add(len).min(item.len())]
     }
@@ -256,14 +252,7 @@ impl FwCfg {
     fn dma(&mut self, address: u64, cx: &mut IoCtx) {
         let mut request = [0; 16];
         cx.mem.dma_read(address, &mut request);
-        let field = |at: usize| {
-            u32::from_be_bytes([
-                request[at],
-                request[at + 1],
-                request[at + 2],
-                request[at + 3],
-            ])
-        };
+        let field = |at: usize| u32::from_be_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
         let raw = field(0);
         let control = DmaControl::from_bits_truncate(raw);
         let length = field(4);
@@ -294,9 +283,7 @@ impl FwCfg {
         cx.mem.dma_write(buffer, &data[..filled.min(end) as usize]);
         self.offset += filled as u32;
         let mut at = filled;
-        let ram_end = u64::from(cx.mem.ram_size())
-            .saturating_sub(buffer)
-            .max(0x10_0000);
+        let ram_end = u64::from(cx.mem.ram_size()).saturating_sub(buffer).max(0x10_0000);
         while at < end.min(ram_end) {
             let n = (end - at).min(ZEROS.len() as u64);
             cx.mem.dma_write(buffer + at, &ZEROS[..n as usize]);
@@ -366,9 +353,7 @@ mod tests {
     }
 
     fn read(dev: &mut FwCfg, bench: &mut Bench, n: usize) -> Vec<u8> {
-        (0..n)
-            .map(|_| dev.read_u8(PORT_DATA, &mut bench.cx()))
-            .collect()
+        (0..n).map(|_| dev.read_u8(PORT_DATA, &mut bench.cx())).collect()
     }
 
     /// Issues a DMA request as SeaBIOS does: 16 bytes on its stack, only the low half written.
@@ -391,14 +376,8 @@ mod tests {
         assert_eq!(read(&mut dev, &mut bench, 5), b"QEMU\0");
         dev.write_u16(PORT_SELECTOR, key::ID, &mut bench.cx());
         assert_eq!(read(&mut dev, &mut bench, 4), [3, 0, 0, 0]);
-        assert_eq!(
-            dev.read_u32(PORT_DMA, &mut bench.cx()),
-            u32::from_le_bytes(*b"QEMU")
-        );
-        assert_eq!(
-            dev.read_u32(PORT_DMA_LOW, &mut bench.cx()),
-            u32::from_le_bytes(*b" CFG")
-        );
+        assert_eq!(dev.read_u32(PORT_DMA, &mut bench.cx()), u32::from_le_bytes(*b"QEMU"));
+        assert_eq!(dev.read_u32(PORT_DMA_LOW, &mut bench.cx()), u32::from_le_bytes(*b" CFG"));
     }
 
     #[test]
@@ -407,10 +386,7 @@ mod tests {
         dev.add_pci_rom(0x1234, 0x1111, vec![0x55, 0xaa, 1]);
         // SeaBIOS: select and read the count in one request, then entry by entry.
         let select_read = |key: u16| u32::from(key) << 16 | 0x0a;
-        assert_eq!(
-            dma(&mut bench, &mut dev, select_read(key::FILE_DIR), 4, 0x7000),
-            0
-        );
+        assert_eq!(dma(&mut bench, &mut dev, select_read(key::FILE_DIR), 4, 0x7000), 0);
         let mut count = [0; 4];
         bench.mem.dma_read(0x7000, &mut count);
         let mut names = Vec::new();
@@ -419,31 +395,17 @@ mod tests {
             assert_eq!(dma(&mut bench, &mut dev, 2, 64, 0x7000), 0);
             let mut entry = [0; 64];
             bench.mem.dma_read(0x7000, &mut entry);
-            let name = String::from_utf8_lossy(&entry[8..])
-                .trim_end_matches('\0')
-                .to_owned();
+            let name = String::from_utf8_lossy(&entry[8..]).trim_end_matches('\0').to_owned();
             if name == "pci1234,1111.rom" {
                 assert_eq!(entry[..4], [0, 0, 0, 3]);
                 rom_key = u16::from_be_bytes([entry[4], entry[5]]);
             }
             names.push(name);
         }
-        assert_eq!(
-            names,
-            [
-                "bootorder",
-                "etc/boot-menu-wait",
-                "etc/e820",
-                "etc/system-states",
-                "pci1234,1111.rom"
-            ]
-        );
+        assert_eq!(names, ["bootorder", "etc/boot-menu-wait", "etc/e820", "etc/system-states", "pci1234,1111.rom"]);
         // Reading past the end fills with zeros.
         bench.mem.dma_write(0x7000, &[0xee; 8]);
-        assert_eq!(
-            dma(&mut bench, &mut dev, select_read(rom_key), 6, 0x7000),
-            0
-        );
+        assert_eq!(dma(&mut bench, &mut dev, select_read(rom_key), 6, 0x7000), 0);
         let mut rom = [0; 8];
         bench.mem.dma_read(0x7000, &mut rom);
         assert_eq!(rom, [0x55, 0xaa, 1, 0, 0, 0, 0xee, 0xee]);

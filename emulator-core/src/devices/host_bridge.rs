@@ -56,10 +56,7 @@ impl HostBridge {
         config.set(0x2c, &SUBSYSTEM);
         config.set(REG_DRB7, &[(ram_size >> 23).min(255) as u8]);
         config.allow(0x40, &[0xff; 0xc0]);
-        let mut bridge = Self {
-            config,
-            smram_locked: false,
-        };
+        let mut bridge = Self { config, smram_locked: false };
         bridge.power_on_values();
         bridge
     }
@@ -68,8 +65,7 @@ impl HostBridge {
         self.config.reset();
         self.config.set(0x04, &[0x06, 0x00]); // memory and bus master are wired on
         self.config.set(usize::from(REG_PAM0), &[0; 7]);
-        self.config
-            .set(usize::from(REG_SMRAM), &[Smram::BASE_SEG.bits()]);
+        self.config.set(usize::from(REG_SMRAM), &[Smram::BASE_SEG.bits()]);
         self.smram_locked = false;
     }
 
@@ -78,10 +74,7 @@ impl HostBridge {
         let value = self.config.byte(register);
         let pam = |nibble: u8| {
             let bits = PamBits::from_bits_truncate(nibble);
-            Pam {
-                read_ram: bits.contains(PamBits::READ),
-                write_ram: bits.contains(PamBits::WRITE),
-            }
+            Pam { read_ram: bits.contains(PamBits::READ), write_ram: bits.contains(PamBits::WRITE) }
         };
         if register == REG_PAM0 {
             (12..16).for_each(|piece| cx.mem.set_pam(piece, pam(value >> 4)));

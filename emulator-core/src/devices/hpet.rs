@@ -74,11 +74,7 @@ struct Timer {
 
 impl Timer {
     fn width(&self) -> u64 {
-        if self.config.contains(TimerConfig::BITS_32) {
-            u64::from(u32::MAX)
-        } else {
-            u64::MAX
-        }
+        if self.config.contains(TimerConfig::BITS_32) { u64::from(u32::MAX) } else { u64::MAX }
     }
 
     fn periodic(&self) -> bool {
@@ -146,14 +142,8 @@ impl Hpet {
             config: Config::empty(),
             status: 0,
             counter: 0,
-            timers: [const {
-                Timer {
-                    config: TimerConfig::empty(),
-                    comparator: u64::MAX,
-                    period: 0,
-                    armed: false,
-                }
-            }; TIMERS],
+            timers: [const { Timer { config: TimerConfig::empty(), comparator: u64::MAX, period: 0, armed: false } };
+                TIMERS],
         }
     }
 
@@ -168,11 +158,7 @@ impl Hpet {
     }
 
     fn counter_at(&self, now: VirtTime) -> u64 {
-        if self.enabled() {
-            self.counter.wrapping_add(HPET_HZ.ticks(now))
-        } else {
-            self.counter
-        }
+        if self.enabled() { self.counter.wrapping_add(HPET_HZ.ticks(now)) } else { self.counter }
     }
 
     /// The ISA line that timer `n` drives.
@@ -190,10 +176,7 @@ impl Hpet {
         let timer = &mut self.timers[n];
         let live = timer.periodic() && timer.period != 0 || timer.armed;
         let due = if enabled && live && timer.config.contains(TimerConfig::INTERRUPT) {
-            let ticks = HPET_HZ
-                .ticks(cx.now)
-                .saturating_add(timer.distance(counter))
-                .min(FOREVER);
+            let ticks = HPET_HZ.ticks(cx.now).saturating_add(timer.distance(counter)).min(FOREVER);
             HPET_HZ.time_of(ticks).max(cx.now)
         } else {
             VirtTime::MAX
@@ -257,11 +240,7 @@ impl Hpet {
                 }
             }
             REG_COUNTER => {
-                let running = if self.enabled() {
-                    HPET_HZ.ticks(cx.now)
-                } else {
-                    0
-                };
+                let running = if self.enabled() { HPET_HZ.ticks(cx.now) } else { 0 };
                 self.counter = value.wrapping_sub(running);
             }
             _ => match self.timer_register(register) {
@@ -297,11 +276,7 @@ impl Hpet {
             }
         }
         self.config = config;
-        self.counter = if self.enabled() {
-            counter.wrapping_sub(HPET_HZ.ticks(cx.now))
-        } else {
-            counter
-        };
+        self.counter = if self.enabled() { counter.wrapping_sub(HPET_HZ.ticks(cx.now)) } else { counter };
     }
 }
 
@@ -322,17 +297,10 @@ impl MmioIo for Hpet {
             (8, 0) => self.write(register, value, true, cx),
             (4, 0 | 4) => {
                 // The half that is not written keeps its value; for the status that means writing no ones.
-                let old = if register == REG_STATUS {
-                    0
-                } else {
-                    self.written_value(register, cx.now)
-                };
+                let old = if register == REG_STATUS { 0 } else { self.written_value(register, cx.now) };
                 let value = value & u64::from(u32::MAX);
-                let whole = if high {
-                    old & u64::from(u32::MAX) | value << 32
-                } else {
-                    old & !u64::from(u32::MAX) | value
-                };
+                let whole =
+                    if high { old & u64::from(u32::MAX) | value << 32 } else { old & !u64::from(u32::MAX) | value };
                 self.write(register, whole, high, cx);
             }
             _ => {}
@@ -374,10 +342,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            Self {
-                bench: Bench::new(),
-                hpet: Hpet::new(),
-            }
+            Self { bench: Bench::new(), hpet: Hpet::new() }
         }
 
         fn write(&mut self, offset: u64, value: u64) {
@@ -502,8 +467,7 @@ mod tests {
             if seed & 4 == 0 {
                 rig.hpet.mmio_read(offset, size, &mut rig.bench.cx());
             } else {
-                rig.hpet
-                    .mmio_write(offset, size, seed >> 20, &mut rig.bench.cx());
+                rig.hpet.mmio_write(offset, size, seed >> 20, &mut rig.bench.cx());
             }
             rig.bench.now += seed >> 50;
             let now = rig.bench.now;

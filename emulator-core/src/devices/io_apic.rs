@@ -81,10 +81,7 @@ impl Default for IoApic {
         Self {
             id: 0,
             select: 0,
-            table: [Redirection {
-                low: Entry::MASKED,
-                destination: 0,
-            }; PINS],
+            table: [Redirection { low: Entry::MASKED, destination: 0 }; PINS],
             levels: 0,
             messages: Vec::new(),
         }

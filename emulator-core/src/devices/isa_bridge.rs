@@ -72,10 +72,7 @@ impl IsaBridge {
         config.set(0x0e, &[0x80]); // multifunction
         config.set(0x2c, &[0xf4, 0x1a, 0x00, 0x11]);
         config.allow(0x40, &[0xff; 0xc0]);
-        let mut bridge = Self {
-            config,
-            reset_control: 0,
-        };
+        let mut bridge = Self { config, reset_control: 0 };
         bridge.power_on_values();
         bridge
     }

@@ -202,11 +202,7 @@ impl LocalApic {
     #[must_use]
     pub fn processor_priority(&self) -> u8 {
         let class = self.in_service.highest().unwrap_or(0) & 0xf0;
-        if self.task_priority & 0xf0 >= class {
-            self.task_priority
-        } else {
-            class
-        }
+        if self.task_priority & 0xf0 >= class { self.task_priority } else { class }
     }
 
     /// The vector to deliver now, if any outranks the processor's priority.
@@ -215,9 +211,7 @@ impl LocalApic {
         if !self.enabled() || !self.software_enabled() {
             return None;
         }
-        self.request
-            .highest()
-            .filter(|v| v & 0xf0 > self.processor_priority() & 0xf0)
+        self.request.highest().filter(|v| v & 0xf0 > self.processor_priority() & 0xf0)
     }
 
     /// Interrupt acknowledge: takes the vector into service; the spurious vector if it has gone.
@@ -236,8 +230,7 @@ impl LocalApic {
     pub fn accepts_pic(&self) -> bool {
         let lint0 = self.lvt[LVT_LINT0];
         !self.enabled()
-            || (lint0 & Lvt::MASKED.bits() == 0
-                && DeliveryMode::from_bits(lint0 >> 8) == DeliveryMode::ExtInt)
+            || (lint0 & Lvt::MASKED.bits() == 0 && DeliveryMode::from_bits(lint0 >> 8) == DeliveryMode::ExtInt)
     }
 
     /// Drives LINT0 (the 8259 pair's output) or LINT1 (NMI). ExtINT is seen through
@@ -585,10 +578,7 @@ mod tests {
         assert_eq!(ipis.len(), 2);
         assert!(ipis.iter().all(|m| m.destination == Destination::Others));
         assert_eq!(ipis[0].mode, DeliveryMode::Init);
-        assert_eq!(
-            (ipis[1].mode, ipis[1].vector),
-            (DeliveryMode::StartUp, 0x10)
-        );
+        assert_eq!((ipis[1].mode, ipis[1].vector), (DeliveryMode::StartUp, 0x10));
     }
 
     #[test]

@@ -89,13 +89,7 @@ pub fn config_read(function: Option<&dyn PciFunction>, offset: u8, size: u8) -> 
 }
 
 /// Writes `size` (1, 2, 4) bytes at `offset` of a function, byte by byte; bytes beyond the dword are lost.
-pub fn config_write(
-    function: Option<&mut dyn PciFunction>,
-    offset: u8,
-    size: u8,
-    value: u32,
-    cx: &mut IoCtx,
-) {
+pub fn config_write(function: Option<&mut dyn PciFunction>, offset: u8, size: u8, value: u32, cx: &mut IoCtx) {
     let Some(function) = function else {
         return;
     };
@@ -135,10 +129,7 @@ mod tests {
     fn card() -> Card {
         let mut config = PciConfig::new(3, 0, 0x10ec, 0x8029, 0x02_0000, 0, 1);
         config.set_bar(0, Bar::Io { size: 32 });
-        Card {
-            config,
-            written: Vec::new(),
-        }
+        Card { config, written: Vec::new() }
     }
 
     #[test]
@@ -147,15 +138,7 @@ mod tests {
         assert_eq!(latch.target(0xcfc), None);
         latch.write(0x8000_1942);
         assert_eq!(latch.read(), 0x8000_1940);
-        assert_eq!(
-            latch.target(0xcfe),
-            Some(ConfigTarget {
-                bus: 0,
-                slot: 3,
-                function: 1,
-                offset: 0x42
-            })
-        );
+        assert_eq!(latch.target(0xcfe), Some(ConfigTarget { bus: 0, slot: 3, function: 1, offset: 0x42 }));
         latch.write(0x0000_1940);
         assert_eq!(latch.target(0xcfc), None);
     }

@@ -45,22 +45,8 @@ pub struct PciConfig {
 impl PciConfig {
     /// A function with identity and class (`class` is base, sub, interface: 0x030000 for VGA). `pin` is 0 for none, 1 for INTA.
     #[must_use]
-    pub fn new(
-        slot: u8,
-        function: u8,
-        vendor: u16,
-        device: u16,
-        class: u32,
-        revision: u8,
-        pin: u8,
-    ) -> Self {
-        let mut c = Self {
-            bytes: vec![0; 256],
-            writable: vec![0; 256],
-            bars: [None; 6],
-            slot,
-            function,
-        };
+    pub fn new(slot: u8, function: u8, vendor: u16, device: u16, class: u32, revision: u8, pin: u8) -> Self {
+        let mut c = Self { bytes: vec![0; 256], writable: vec![0; 256], bars: [None; 6], slot, function };
         c.set_u16(0x00, vendor);
         c.set_u16(0x02, device);
         c.bytes[0x08] = revision;
@@ -110,12 +96,7 @@ impl PciConfig {
     #[must_use]
     pub fn read_u32(&self, at: u8) -> u32 {
         let at = usize::from(at & 0xfc);
-        u32::from_le_bytes([
-            self.bytes[at],
-            self.bytes[at + 1],
-            self.bytes[at + 2],
-            self.bytes[at + 3],
-        ])
+        u32::from_le_bytes([self.bytes[at], self.bytes[at + 1], self.bytes[at + 2], self.bytes[at + 3]])
     }
 
     /// Guest write of one byte. Returns whether the mapped ranges may have changed.
@@ -134,16 +115,8 @@ impl PciConfig {
         let raw = self.read_u32(0x10 + 4 * n as u8);
         let command = self.bytes[4];
         match self.bars.get(n).copied().flatten()? {
-            Bar::Io { size } if command & 1 != 0 => Some(MappedBar {
-                base: raw & !3,
-                size,
-                io: true,
-            }),
-            Bar::Memory { size, .. } if command & 2 != 0 => Some(MappedBar {
-                base: raw & !15,
-                size,
-                io: false,
-            }),
+            Bar::Io { size } if command & 1 != 0 => Some(MappedBar { base: raw & !3, size, io: true }),
+            Bar::Memory { size, .. } if command & 2 != 0 => Some(MappedBar { base: raw & !15, size, io: false }),
             _ => None,
         }
         .filter(|m| m.base != 0 && m.base.checked_add(m.size - 1).is_some())
@@ -178,13 +151,7 @@ mod tests {
     #[test]
     fn a_bar_reports_its_size_and_maps_when_enabled() {
         let mut c = PciConfig::new(2, 0, 0x1234, 0x1111, 0x03_0000, 2, 0);
-        c.set_bar(
-            0,
-            Bar::Memory {
-                size: 16 << 20,
-                prefetchable: true,
-            },
-        );
+        c.set_bar(0, Bar::Memory { size: 16 << 20, prefetchable: true });
         for i in 0..4 {
             c.write_u8(0x10 + i, 0xff);
         }
@@ -194,14 +161,7 @@ mod tests {
         }
         assert_eq!(c.mapped(0), None);
         assert!(c.write_u8(4, 2));
-        assert_eq!(
-            c.mapped(0),
-            Some(MappedBar {
-                base: 0xfd00_0000,
-                size: 16 << 20,
-                io: false
-            })
-        );
+        assert_eq!(c.mapped(0), Some(MappedBar { base: 0xfd00_0000, size: 16 << 20, io: false }));
         assert!(!c.write_u8(0, 0x55));
         assert_eq!(c.read_u32(0), 0x1111_1234);
     }

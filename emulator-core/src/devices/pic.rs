@@ -123,11 +123,7 @@ impl Chip {
     }
 
     fn after_icw3(&self) -> Expect {
-        if self.needs_icw4 {
-            Expect::Icw4
-        } else {
-            Expect::Mask
-        }
+        if self.needs_icw4 { Expect::Icw4 } else { Expect::Mask }
     }
 
     fn write_data(&mut self, value: u8) {
@@ -138,11 +134,7 @@ impl Chip {
             }
             Expect::Icw2 => {
                 self.base = value & 0xf8;
-                if self.single {
-                    self.after_icw3()
-                } else {
-                    Expect::Icw3
-                }
+                if self.single { self.after_icw3() } else { Expect::Icw3 }
             }
             // The cascade is wired; its address is not programmable.
             Expect::Icw3 => self.after_icw3(),
@@ -299,11 +291,7 @@ impl PortIo for Pic {
             0xa0 => self.chips[1].read_command(false),
             0x21 | 0xa1 => {
                 let chip = &mut self.chips[usize::from(port == 0xa1)];
-                if chip.poll {
-                    chip.read_command(port == 0x21)
-                } else {
-                    chip.imr
-                }
+                if chip.poll { chip.read_command(port == 0x21) } else { chip.imr }
             }
             0x4d0 => self.chips[0].elcr,
             0x4d1 => self.chips[1].elcr,
@@ -333,13 +321,8 @@ impl PortIo for Pic {
 
 impl Device for Pic {
     fn reset(&mut self, _cx: &mut IoCtx) {
-        *self = Self {
-            chips: [0, 1].map(|n| Chip {
-                lines: self.chips[n].lines,
-                ..Chip::default()
-            }),
-            slave_int: false,
-        };
+        *self =
+            Self { chips: [0, 1].map(|n| Chip { lines: self.chips[n].lines, ..Chip::default() }), slave_int: false };
     }
 }
 
@@ -361,15 +344,8 @@ mod tests {
         }
 
         fn with_icw4(icw4: u8) -> Self {
-            let mut rig = Self {
-                bench: Bench::new(),
-                pic: Pic::new(),
-                levels: 0,
-            };
-            for (port, words) in [
-                (0x20, [0x11, 0x20, 0x04, icw4]),
-                (0xa0, [0x11, 0x28, 0x02, icw4]),
-            ] {
+            let mut rig = Self { bench: Bench::new(), pic: Pic::new(), levels: 0 };
+            for (port, words) in [(0x20, [0x11, 0x20, 0x04, icw4]), (0xa0, [0x11, 0x28, 0x02, icw4])] {
                 rig.out(port, words[0]);
                 for w in &words[1..] {
                     rig.out(port + 1, *w);

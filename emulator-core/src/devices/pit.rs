@@ -156,11 +156,7 @@ impl Channel {
                 Some(low) => u16::from_le_bytes([low, value]),
             },
         };
-        let count = match if self.bcd {
-            from_bcd(raw)
-        } else {
-            u32::from(raw)
-        } {
+        let count = match if self.bcd { from_bcd(raw) } else { u32::from(raw) } {
             0 => self.modulus(),
             n => n,
         };
@@ -190,11 +186,7 @@ impl Channel {
     fn start(&mut self, count: u32, tick: u64, counting: bool) {
         self.count = count;
         self.next = None;
-        self.run = if counting {
-            Run::Since(tick + 1)
-        } else {
-            Run::Held(0)
-        };
+        self.run = if counting { Run::Since(tick + 1) } else { Run::Held(0) };
     }
 
     fn set_gate(&mut self, gate: bool, tick: u64) {
@@ -312,20 +304,13 @@ impl Channel {
         if let Some(status) = self.latched_status.take() {
             return status;
         }
-        let [low, high] = self
-            .latched_count
-            .unwrap_or_else(|| self.value(tick))
-            .to_le_bytes();
+        let [low, high] = self.latched_count.unwrap_or_else(|| self.value(tick)).to_le_bytes();
         let (byte, last) = match self.access {
             Access::Low => (low, true),
             Access::High => (high, true),
             Access::Both => {
                 self.high_next = !self.high_next;
-                if self.high_next {
-                    (low, false)
-                } else {
-                    (high, true)
-                }
+                if self.high_next { (low, false) } else { (high, true) }
             }
         };
         if last {
@@ -336,15 +321,11 @@ impl Channel {
 }
 
 fn from_bcd(raw: u16) -> u32 {
-    (0..4)
-        .rev()
-        .fold(0, |n, digit| n * 10 + (u32::from(raw) >> (4 * digit) & 15))
+    (0..4).rev().fold(0, |n, digit| n * 10 + (u32::from(raw) >> (4 * digit) & 15))
 }
 
 fn to_bcd(value: u16) -> u16 {
-    [1000, 100, 10, 1]
-        .into_iter()
-        .fold(0, |bcd, unit| (bcd << 4) | (value / unit % 10))
+    [1000, 100, 10, 1].into_iter().fold(0, |bcd, unit| (bcd << 4) | (value / unit % 10))
 }
 
 /// What the PC speaker does at present.
@@ -404,9 +385,7 @@ impl Pit {
         let channel = &self.channels[2];
         let on = self.control.contains(SystemControl::SPEAKER);
         if on && channel.gate && channel.mode == 3 && matches!(channel.run, Run::Since(_)) {
-            Speaker::Tone {
-                period: channel.count.max(2),
-            }
+            Speaker::Tone { period: channel.count.max(2) }
         } else {
             Speaker::Level(on && channel.out(PIT_HZ.ticks(now)))
         }
@@ -430,11 +409,8 @@ impl Pit {
             cx.events.cancel(EventId::PitChannel0);
             return;
         }
-        cx.irq
-            .set_isa(IRQ_TIMER, channel.periodic() || channel.out(tick));
-        let due = channel
-            .next_rise(tick)
-            .map_or(VirtTime::MAX, |rise| PIT_HZ.time_of(rise));
+        cx.irq.set_isa(IRQ_TIMER, channel.periodic() || channel.out(tick));
+        let due = channel.next_rise(tick).map_or(VirtTime::MAX, |rise| PIT_HZ.time_of(rise));
         cx.events.schedule(EventId::PitChannel0, due);
     }
 
@@ -470,10 +446,7 @@ impl Pit {
 
     fn read_system_control(&self, tick: u64) -> u8 {
         let mut value = self.control;
-        value.set(
-            SystemControl::REFRESH,
-            !(tick / REFRESH_TICKS).is_multiple_of(2),
-        );
+        value.set(SystemControl::REFRESH, !(tick / REFRESH_TICKS).is_multiple_of(2));
         value.set(SystemControl::OUT2, self.channels[2].out(tick));
         value.bits()
     }
@@ -540,10 +513,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            let mut rig = Self {
-                bench: Bench::new(),
-                pit: Pit::new(),
-            };
+            let mut rig = Self { bench: Bench::new(), pit: Pit::new() };
             rig.pit.reset(&mut rig.bench.cx());
             rig
         }
@@ -600,10 +570,7 @@ mod tests {
         rig.edge();
         // The count is loaded one clock after the write.
         assert_eq!(rig.run_to(1 + 11932 * 1000), 1000);
-        assert_eq!(
-            rig.bench.events.deadline(EventId::PitChannel0),
-            Some(PIT_HZ.time_of(1 + 11932 * 1001))
-        );
+        assert_eq!(rig.bench.events.deadline(EventId::PitChannel0), Some(PIT_HZ.time_of(1 + 11932 * 1001)));
         assert!(rig.edge());
         assert_eq!(rig.run_to(11932 * 1001), 0);
         assert!(!rig.edge());

@@ -90,10 +90,7 @@ bitflags::bitflags! {
 }
 
 /// Enabled events that raise an SCI.
-const SCI_SOURCES: Pm1 = Pm1::TIMER
-    .union(Pm1::GLOBAL)
-    .union(Pm1::POWER_BUTTON)
-    .union(Pm1::RTC);
+const SCI_SOURCES: Pm1 = Pm1::TIMER.union(Pm1::GLOBAL).union(Pm1::POWER_BUTTON).union(Pm1::RTC);
 /// START in the SMBus host control register.
 const SMBUS_START: u8 = 0x40;
 
@@ -203,18 +200,14 @@ impl Pm {
     #[must_use]
     pub fn pm_window(&self) -> Option<PortWindow> {
         let base = self.config.read_u32(REG_PM_BASE) as u16 & !(PM_LEN - 1);
-        (self.config.byte(REG_PM_ENABLE) & 1 != 0 && base != 0)
-            .then_some(PortWindow { base, len: PM_LEN })
+        (self.config.byte(REG_PM_ENABLE) & 1 != 0 && base != 0).then_some(PortWindow { base, len: PM_LEN })
     }
 
     /// The SMBus block, if it is enabled and placed.
     #[must_use]
     pub fn smbus_window(&self) -> Option<PortWindow> {
         let base = self.config.read_u32(REG_SMBUS_BASE) as u16 & !(SMBUS_LEN - 1);
-        (self.config.byte(REG_SMBUS_CONTROL) & 1 != 0 && base != 0).then_some(PortWindow {
-            base,
-            len: SMBUS_LEN,
-        })
+        (self.config.byte(REG_SMBUS_CONTROL) & 1 != 0 && base != 0).then_some(PortWindow { base, len: SMBUS_LEN })
     }
 
     /// The user pressed the power button: in ACPI mode the guest is told.

@@ -32,16 +32,7 @@ const REG_C: usize = 0x0c;
 const REG_D: usize = 0x0d;
 /// Century byte of the PC's CMOS layout, part of the date here.
 const CENTURY: usize = 0x32;
-const TIME_REGISTERS: [usize; 8] = [
-    SECONDS,
-    MINUTES,
-    HOURS,
-    DAY_OF_WEEK,
-    DAY,
-    MONTH,
-    YEAR,
-    CENTURY,
-];
+const TIME_REGISTERS: [usize; 8] = [SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY, MONTH, YEAR, CENTURY];
 
 const A_UIP: u8 = 0x80;
 const A_DIVIDER: u8 = 0x70;
@@ -120,15 +111,7 @@ impl Rtc {
         let mut cmos = vec![0; CMOS_SIZE];
         cmos[REG_A] = A_DEFAULT;
         cmos[REG_B] = B::HOURS_24.bits();
-        Self {
-            index: 0,
-            nmi_masked: false,
-            cmos,
-            flags: C::empty(),
-            base: 0,
-            epoch: 0,
-            periods_seen: 0,
-        }
+        Self { index: 0, nmi_masked: false, cmos, flags: C::empty(), base: 0, epoch: 0, periods_seen: 0 }
     }
 
     /// Sets date and time (UTC, or whatever the guest takes for local time).
@@ -144,11 +127,7 @@ impl Rtc {
     /// The date as seconds since 1970.
     #[must_use]
     pub fn unix_time(&self, now: VirtTime) -> i64 {
-        if self.running() {
-            self.time_at(now)
-        } else {
-            self.load_time()
-        }
+        if self.running() { self.time_at(now) } else { self.load_time() }
     }
 
     /// Writes a CMOS byte as the machine's builder (memory size, boot order, drive types).
@@ -177,8 +156,7 @@ impl Rtc {
     }
 
     fn time_at(&self, now: VirtTime) -> i64 {
-        self.base
-            .wrapping_add((now as i64 - self.epoch as i64).div_euclid(SECOND as i64))
+        self.base.wrapping_add((now as i64 - self.epoch as i64).div_euclid(SECOND as i64))
     }
 
     /// The next moment after `now` at which the seconds change.
@@ -188,19 +166,11 @@ impl Rtc {
     }
 
     fn encode(&self, value: u8) -> u8 {
-        if self.b().contains(B::BINARY) {
-            value
-        } else {
-            ((value / 10) << 4) | (value % 10)
-        }
+        if self.b().contains(B::BINARY) { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn decode(&self, raw: u8) -> i64 {
-        if self.b().contains(B::BINARY) {
-            i64::from(raw)
-        } else {
-            i64::from(raw >> 4) * 10 + i64::from(raw & 15)
-        }
+        if self.b().contains(B::BINARY) { i64::from(raw) } else { i64::from(raw >> 4) * 10 + i64::from(raw & 15) }
     }
 
     fn encode_hour(&self, hour: u8) -> u8 {
@@ -280,29 +250,19 @@ impl Rtc {
 
     /// Sets PF when a period ended since the last look. PF needs no event unless it interrupts.
     fn settle_period(&mut self, now: VirtTime) {
-        if self
-            .next_period(self.periods_seen)
-            .is_some_and(|at| at <= now)
-        {
+        if self.next_period(self.periods_seen).is_some_and(|at| at <= now) {
             self.flags |= C::PF;
         }
         self.periods_seen = now;
     }
 
     fn arm_period(&mut self, cx: &mut IoCtx) {
-        let due = self
-            .next_period(cx.now)
-            .filter(|_| self.b().contains(B::PIE));
-        cx.events
-            .schedule(EventId::RtcPeriodic, due.unwrap_or(VirtTime::MAX));
+        let due = self.next_period(cx.now).filter(|_| self.b().contains(B::PIE));
+        cx.events.schedule(EventId::RtcPeriodic, due.unwrap_or(VirtTime::MAX));
     }
 
     fn arm_update(&mut self, cx: &mut IoCtx) {
-        let due = if self.running() {
-            self.next_update(cx.now)
-        } else {
-            VirtTime::MAX
-        };
+        let due = if self.running() { self.next_update(cx.now) } else { VirtTime::MAX };
         cx.events.schedule(EventId::RtcUpdate, due);
     }
 
@@ -314,10 +274,7 @@ impl Rtc {
             let wanted = self.cmos[alarm];
             wanted >= ALARM_ANY || wanted == self.time_register(index, time)
         };
-        if matches(SECONDS_ALARM, SECONDS)
-            && matches(MINUTES_ALARM, MINUTES)
-            && matches(HOURS_ALARM, HOURS)
-        {
+        if matches(SECONDS_ALARM, SECONDS) && matches(MINUTES_ALARM, MINUTES) && matches(HOURS_ALARM, HOURS) {
             self.flags |= C::AF;
         }
     }
@@ -333,8 +290,7 @@ impl Rtc {
         let index = usize::from(self.index);
         match index {
             REG_A => {
-                let updating =
-                    self.running() && self.next_update(cx.now) - cx.now <= UPDATE_WARNING;
+                let updating = self.running() && self.next_update(cx.now) - cx.now <= UPDATE_WARNING;
                 self.cmos[REG_A] & !A_UIP | if updating { A_UIP } else { 0 }
             }
             REG_C => {
@@ -345,9 +301,7 @@ impl Rtc {
                 flags.bits()
             }
             REG_D => D_VALID,
-            _ if self.running() && TIME_REGISTERS.contains(&index) => {
-                self.time_register(index, self.time_at(cx.now))
-            }
+            _ if self.running() && TIME_REGISTERS.contains(&index) => self.time_register(index, self.time_at(cx.now)),
             _ => self.cmos[index],
         }
     }
@@ -393,11 +347,7 @@ impl Rtc {
             self.store_time(self.time_at(cx.now));
         }
         // Setting SET clears UIE (MC146818/D, register B).
-        let cleared = if value & B::SET.bits() != 0 {
-            B::UIE.bits()
-        } else {
-            0
-        };
+        let cleared = if value & B::SET.bits() != 0 { B::UIE.bits() } else { 0 };
         self.cmos[REG_B] = value & !cleared;
         if !was_running && self.running() {
             self.adopt_time(cx.now);
@@ -495,10 +445,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            let mut rig = Self {
-                bench: Bench::new(),
-                rtc: Rtc::new(),
-            };
+            let mut rig = Self { bench: Bench::new(), rtc: Rtc::new() };
             rig.rtc.reset(&mut rig.bench.cx());
             rig.rtc.set_time(LEAP, &mut rig.bench.cx());
             rig
@@ -552,10 +499,7 @@ mod tests {
         for days in -800_000..800_000 {
             let date = civil_from_days(days);
             assert_eq!(date, expected);
-            assert_eq!(
-                days_from_civil(date.0, i64::from(date.1)) + i64::from(date.2) - 1,
-                days
-            );
+            assert_eq!(days_from_civil(date.0, i64::from(date.1)) + i64::from(date.2) - 1, days);
             let (y, m, d) = date;
             let last = days_from_civil(y, i64::from(m) + 1) - days_from_civil(y, i64::from(m));
             expected = match (m, i64::from(d) == last) {
@@ -592,10 +536,7 @@ mod tests {
         rig.write(REG_B, 0x82);
         rig.to(10 * SECOND);
         assert_eq!(rig.read(SECONDS), 0x58);
-        for (index, value) in TIME_REGISTERS
-            .into_iter()
-            .zip([0x30, 0x15, 0x08, 0x01, 0x31, 0x12, 0x99, 0x19])
-        {
+        for (index, value) in TIME_REGISTERS.into_iter().zip([0x30, 0x15, 0x08, 0x01, 0x31, 0x12, 0x99, 0x19]) {
             rig.write(index, value);
         }
         rig.write(REG_B, 0x02);
@@ -643,10 +584,7 @@ mod tests {
         assert!((999..=1000).contains(&count), "{count}");
         rig.write(REG_A, 0x2f);
         rig.read(REG_C);
-        assert_eq!(
-            rig.bench.events.deadline(EventId::RtcPeriodic),
-            Some(SECOND * 3 / 2)
-        );
+        assert_eq!(rig.bench.events.deadline(EventId::RtcPeriodic), Some(SECOND * 3 / 2));
     }
 
     #[test]

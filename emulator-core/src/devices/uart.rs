@@ -139,10 +139,7 @@ bitflags! {
 }
 
 impl Msr {
-    const DELTAS: Self = Self::DELTA_CTS
-        .union(Self::DELTA_DSR)
-        .union(Self::TRAILING_RI)
-        .union(Self::DELTA_DCD);
+    const DELTAS: Self = Self::DELTA_CTS.union(Self::DELTA_DSR).union(Self::TRAILING_RI).union(Self::DELTA_DCD);
     /// The host's end of the cable is always there.
     const CONNECTED: Self = Self::CTS.union(Self::DSR).union(Self::DCD);
 }
@@ -249,9 +246,7 @@ impl Uart {
 
     /// Whether the host's next byte can come in.
     fn may_receive(&self) -> bool {
-        !self.input.is_empty()
-            && self.received.len() < self.capacity()
-            && !self.mcr.contains(Mcr::LOOP)
+        !self.input.is_empty() && self.received.len() < self.capacity() && !self.mcr.contains(Mcr::LOOP)
     }
 
     /// One event serves both purposes: the next byte while there is one, otherwise the timeout.
@@ -267,10 +262,7 @@ impl Uart {
     }
 
     fn waits_for_timeout(&self) -> bool {
-        self.fifos()
-            && !self.timed_out
-            && !self.received.is_empty()
-            && self.received.len() < self.trigger()
+        self.fifos() && !self.timed_out && !self.received.is_empty() && self.received.len() < self.trigger()
     }
 
     /// The receiver takes a byte off the line.
@@ -378,15 +370,10 @@ impl Uart {
     fn write_mcr(&mut self, value: u8) {
         self.mcr = Mcr::from_bits_truncate(value);
         let lines = if self.mcr.contains(Mcr::LOOP) {
-            [
-                (Mcr::RTS, Msr::CTS),
-                (Mcr::DTR, Msr::DSR),
-                (Mcr::OUT1, Msr::RI),
-                (Mcr::OUT2, Msr::DCD),
-            ]
-            .into_iter()
-            .filter(|(output, _)| self.mcr.contains(*output))
-            .fold(Msr::empty(), |lines, (_, input)| lines | input)
+            [(Mcr::RTS, Msr::CTS), (Mcr::DTR, Msr::DSR), (Mcr::OUT1, Msr::RI), (Mcr::OUT2, Msr::DCD)]
+                .into_iter()
+                .filter(|(output, _)| self.mcr.contains(*output))
+                .fold(Msr::empty(), |lines, (_, input)| lines | input)
         } else {
             Msr::CONNECTED
         };
@@ -396,23 +383,11 @@ impl Uart {
     fn set_modem_lines(&mut self, lines: Msr) {
         let changed = (self.msr - Msr::DELTAS) ^ lines;
         let mut deltas = self.msr & Msr::DELTAS;
-        deltas.set(
-            Msr::DELTA_CTS,
-            deltas.contains(Msr::DELTA_CTS) || changed.contains(Msr::CTS),
-        );
-        deltas.set(
-            Msr::DELTA_DSR,
-            deltas.contains(Msr::DELTA_DSR) || changed.contains(Msr::DSR),
-        );
-        deltas.set(
-            Msr::DELTA_DCD,
-            deltas.contains(Msr::DELTA_DCD) || changed.contains(Msr::DCD),
-        );
+        deltas.set(Msr::DELTA_CTS, deltas.contains(Msr::DELTA_CTS) || changed.contains(Msr::CTS));
+        deltas.set(Msr::DELTA_DSR, deltas.contains(Msr::DELTA_DSR) || changed.contains(Msr::DSR));
+        deltas.set(Msr::DELTA_DCD, deltas.contains(Msr::DELTA_DCD) || changed.contains(Msr::DCD));
         let ring_fell = changed.contains(Msr::RI) && !lines.contains(Msr::RI);
-        deltas.set(
-            Msr::TRAILING_RI,
-            deltas.contains(Msr::TRAILING_RI) || ring_fell,
-        );
+        deltas.set(Msr::TRAILING_RI, deltas.contains(Msr::TRAILING_RI) || ring_fell);
         self.msr = lines | deltas;
     }
 
@@ -433,8 +408,7 @@ impl PortIo for Uart {
             REG_MCR => self.mcr.bits(),
             REG_LSR => {
                 let status = self.lsr.bits();
-                self.lsr
-                    .remove(Lsr::OVERRUN | Lsr::PARITY | Lsr::FRAMING | Lsr::BREAK);
+                self.lsr.remove(Lsr::OVERRUN | Lsr::PARITY | Lsr::FRAMING | Lsr::BREAK);
                 status
             }
             REG_MSR => {
@@ -512,10 +486,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            let mut rig = Self {
-                bench: Bench::new(),
-                uart: Uart::new(BASE, 4, EventId::Serial0),
-            };
+            let mut rig = Self { bench: Bench::new(), uart: Uart::new(BASE, 4, EventId::Serial0) };
             rig.uart.reset(&mut rig.bench.cx());
             rig
         }
@@ -528,8 +499,7 @@ mod tests {
         }
 
         fn out(&mut self, register: u16, value: u8) {
-            self.uart
-                .write_u8(BASE + register, value, &mut self.bench.cx());
+            self.uart.write_u8(BASE + register, value, &mut self.bench.cx());
         }
 
         fn inb(&mut self, register: u16) -> u8 {
@@ -582,21 +552,13 @@ mod tests {
         rig.out(REG_IIR_FCR, 0x01);
         assert_eq!(rig.inb(REG_IIR_FCR) >> 6, 3, "working FIFOs");
         rig.out(REG_LCR, 0xbf);
-        assert_ne!(
-            rig.inb(REG_IIR_FCR),
-            0,
-            "no enhanced feature register of a 16650"
-        );
+        assert_ne!(rig.inb(REG_IIR_FCR), 0, "no enhanced feature register of a 16650");
         rig.out(REG_LCR, 0x00);
         rig.out(REG_IIR_FCR, 0x21);
         let plain = rig.inb(REG_IIR_FCR) >> 5;
         rig.out(REG_LCR, 0x80);
         rig.out(REG_IIR_FCR, 0x21);
-        assert_eq!(
-            (plain, rig.inb(REG_IIR_FCR) >> 5),
-            (6, 6),
-            "no 64-byte FIFO of a 16750"
-        );
+        assert_eq!((plain, rig.inb(REG_IIR_FCR) >> 5), (6, 6), "no 64-byte FIFO of a 16750");
     }
 
     #[test]

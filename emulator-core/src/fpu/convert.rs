@@ -15,15 +15,9 @@ pub struct Format {
 
 impl Format {
     /// Binary32.
-    pub const SINGLE: Format = Format {
-        frac_bits: 23,
-        exp_bits: 8,
-    };
+    pub const SINGLE: Format = Format { frac_bits: 23, exp_bits: 8 };
     /// Binary64.
-    pub const DOUBLE: Format = Format {
-        frac_bits: 52,
-        exp_bits: 11,
-    };
+    pub const DOUBLE: Format = Format { frac_bits: 52, exp_bits: 11 };
 
     /// The exponent field of infinities and NaNs.
     #[inline]
@@ -103,15 +97,9 @@ impl F80 {
     /// From packed BCD (bits above 80 ignored). Digits above 9 are undefined by the manual; they
     /// weigh what they say, as on the hardware.
     pub fn from_bcd(bits: u128) -> F80 {
-        let mag = (0..18)
-            .rev()
-            .fold(0u64, |acc, i| acc * 10 + (bits >> (4 * i) & 15) as u64);
+        let mag = (0..18).rev().fold(0u64, |acc, i| acc * 10 + (bits >> (4 * i) & 15) as u64);
         let value = F80::from_i64(mag as i64);
-        if bits >> 79 & 1 == 1 {
-            value.negated()
-        } else {
-            value
-        }
+        if bits >> 79 & 1 == 1 { value.negated() } else { value }
     }
 
     /// Narrows to binary32 or binary64 as FST does. With over- or underflow unmasked the result
@@ -144,10 +132,7 @@ impl F80 {
             env.flags &= !C1;
             env.raise(if up { C1 } else { 0 });
             // 25 or 54 bits: a carry out of the significand stays visible.
-            (
-                (hi >> (63 - f.frac_bits)) + u64::from(up),
-                tail != Tail::Exact,
-            )
+            ((hi >> (63 - f.frac_bits)) + u64::from(up), tail != Tail::Exact)
         };
         let (mut kept, mut inexact) = round(env, sig, 0);
         let carry = kept >> (f.frac_bits + 1) == 1;

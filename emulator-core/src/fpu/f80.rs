@@ -109,11 +109,7 @@ impl Tail {
     /// Classifies the bits of `hi` under `mask` followed by `lo`.
     #[inline]
     pub fn of(hi: u64, lo: u64, mask: u64) -> Tail {
-        let (rest, low, half) = if mask == 0 {
-            (lo, 0, TOP)
-        } else {
-            (hi & mask, lo, (mask >> 1) + 1)
-        };
+        let (rest, low, half) = if mask == 0 { (lo, 0, TOP) } else { (hi & mask, lo, (mask >> 1) + 1) };
         if rest | low == 0 {
             Tail::Exact
         } else if rest < half {
@@ -144,10 +140,7 @@ impl Env {
     /// The same with full precision: only the five basic operations obey precision control.
     #[inline]
     pub fn extended(cw: u16) -> Env {
-        Env {
-            cw: cw | 0x300,
-            flags: 0,
-        }
+        Env { cw: cw | 0x300, flags: 0 }
     }
 
     /// Gives the operation full precision whatever the precision control says.
@@ -370,11 +363,7 @@ impl Env {
                 return F80::infinity(sb);
             }
             (Class::Zero, Class::Zero) => {
-                return if sa == sb {
-                    F80::zero(sa)
-                } else {
-                    F80::zero(self.round() == Round::Down)
-                };
+                return if sa == sb { F80::zero(sa) } else { F80::zero(self.round() == Round::Down) };
             }
             _ => {}
         }
@@ -495,23 +484,14 @@ impl F80 {
     /// +0.
     pub const ZERO: F80 = F80 { sig: 0, se: 0 };
     /// +1.
-    pub const ONE: F80 = F80 {
-        sig: TOP,
-        se: 0x3FFF,
-    };
+    pub const ONE: F80 = F80 { sig: TOP, se: 0x3FFF };
     /// The real indefinite: the quiet NaN of the masked invalid response.
-    pub const INDEFINITE: F80 = F80 {
-        sig: 0xC000_0000_0000_0000,
-        se: 0xFFFF,
-    };
+    pub const INDEFINITE: F80 = F80 { sig: 0xC000_0000_0000_0000, se: 0xFFFF };
 
     /// From sign, biased exponent and significand.
     #[inline]
     pub fn pack(sign: bool, exp: i32, sig: u64) -> F80 {
-        F80 {
-            sig,
-            se: u16::from(sign) << 15 | exp as u16,
-        }
+        F80 { sig, se: u16::from(sign) << 15 | exp as u16 }
     }
 
     /// Signed zero.
@@ -549,11 +529,7 @@ impl F80 {
     pub fn class(self) -> Class {
         let exp = self.se & 0x7FFF;
         if exp == 0 {
-            return if self.sig == 0 {
-                Class::Zero
-            } else {
-                Class::Denormal
-            };
+            return if self.sig == 0 { Class::Zero } else { Class::Denormal };
         }
         if self.sig >> 63 == 0 {
             return Class::Unsupported;
@@ -583,28 +559,19 @@ impl F80 {
     /// A NaN with its quiet bit set.
     #[inline]
     pub fn quieted(self) -> F80 {
-        F80 {
-            sig: self.sig | 1 << 62,
-            se: self.se,
-        }
+        F80 { sig: self.sig | 1 << 62, se: self.se }
     }
 
     /// Sign changed (FCHS: of anything).
     #[inline]
     pub fn negated(self) -> F80 {
-        F80 {
-            sig: self.sig,
-            se: self.se ^ 0x8000,
-        }
+        F80 { sig: self.sig, se: self.se ^ 0x8000 }
     }
 
     /// Sign cleared (FABS: of anything).
     #[inline]
     pub fn abs(self) -> F80 {
-        F80 {
-            sig: self.sig,
-            se: self.se & 0x7FFF,
-        }
+        F80 { sig: self.sig, se: self.se & 0x7FFF }
     }
 
     /// The 80 bits in memory order.
@@ -616,9 +583,6 @@ impl F80 {
     /// From the 80 bits in memory order.
     #[inline]
     pub fn from_bits(bits: u128) -> F80 {
-        F80 {
-            sig: bits as u64,
-            se: (bits >> 64) as u16,
-        }
+        F80 { sig: bits as u64, se: (bits >> 64) as u16 }
     }
 }

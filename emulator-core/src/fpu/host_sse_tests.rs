@@ -1,9 +1,6 @@
 //! Compares the SSE helpers with the SSE unit of the machine the tests run on: results and MXCSR,
 //! for every rounding mode, DAZ and FTZ, with sticky flags clear and set.
-#![allow(
-    unsafe_code,
-    reason = "runs SSE instructions of the host as the oracle"
-)]
+#![allow(unsafe_code, reason = "runs SSE instructions of the host as the oracle")]
 
 use std::arch::asm;
 
@@ -138,131 +135,35 @@ macro_rules! flags_host {
 fn double_precision_matches_the_host() {
     run(
         &[
-            (
-                "addsd",
-                |a, b, e| add_f64(a, b, e),
-                host!("addsd xmm0, xmm1", "movq rax, xmm0"),
-            ),
-            (
-                "subsd",
-                |a, b, e| sub_f64(a, b, e),
-                host!("subsd xmm0, xmm1", "movq rax, xmm0"),
-            ),
-            (
-                "mulsd",
-                |a, b, e| mul_f64(a, b, e),
-                host!("mulsd xmm0, xmm1", "movq rax, xmm0"),
-            ),
-            (
-                "divsd",
-                |a, b, e| div_f64(a, b, e),
-                host!("divsd xmm0, xmm1", "movq rax, xmm0"),
-            ),
-            (
-                "sqrtsd",
-                |a, _, e| sqrt_f64(a, e),
-                host!("sqrtsd xmm0, xmm0", "movq rax, xmm0"),
-            ),
-            (
-                "minsd",
-                |a, b, e| min_f64(a, b, e),
-                host!("minsd xmm0, xmm1", "movq rax, xmm0"),
-            ),
-            (
-                "maxsd",
-                |a, b, e| max_f64(a, b, e),
-                host!("maxsd xmm0, xmm1", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 0",
-                |a, b, e| mask_of!(cmp_f64(a, b, 0, e)),
-                host!("cmpsd xmm0, xmm1, 0", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 1",
-                |a, b, e| mask_of!(cmp_f64(a, b, 1, e)),
-                host!("cmpsd xmm0, xmm1, 1", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 2",
-                |a, b, e| mask_of!(cmp_f64(a, b, 2, e)),
-                host!("cmpsd xmm0, xmm1, 2", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 3",
-                |a, b, e| mask_of!(cmp_f64(a, b, 3, e)),
-                host!("cmpsd xmm0, xmm1, 3", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 4",
-                |a, b, e| mask_of!(cmp_f64(a, b, 4, e)),
-                host!("cmpsd xmm0, xmm1, 4", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 5",
-                |a, b, e| mask_of!(cmp_f64(a, b, 5, e)),
-                host!("cmpsd xmm0, xmm1, 5", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 6",
-                |a, b, e| mask_of!(cmp_f64(a, b, 6, e)),
-                host!("cmpsd xmm0, xmm1, 6", "movq rax, xmm0"),
-            ),
-            (
-                "cmpsd 7",
-                |a, b, e| mask_of!(cmp_f64(a, b, 7, e)),
-                host!("cmpsd xmm0, xmm1, 7", "movq rax, xmm0"),
-            ),
-            (
-                "comisd",
-                |a, b, e| comi_f64(a, b, e).into(),
-                flags_host!("comisd xmm0, xmm1"),
-            ),
-            (
-                "ucomisd",
-                |a, b, e| ucomi_f64(a, b, e).into(),
-                flags_host!("ucomisd xmm0, xmm1"),
-            ),
-            (
-                "cvtsd2si 32",
-                |a, _, e| f64_to_i32(a, false, e) as u32 as u64,
-                host!("cvtsd2si eax, xmm0"),
-            ),
-            (
-                "cvttsd2si 32",
-                |a, _, e| f64_to_i32(a, true, e) as u32 as u64,
-                host!("cvttsd2si eax, xmm0"),
-            ),
-            (
-                "cvtsd2si 64",
-                |a, _, e| f64_to_i64(a, false, e) as u64,
-                host!("cvtsd2si rax, xmm0"),
-            ),
-            (
-                "cvttsd2si 64",
-                |a, _, e| f64_to_i64(a, true, e) as u64,
-                host!("cvttsd2si rax, xmm0"),
-            ),
+            ("addsd", |a, b, e| add_f64(a, b, e), host!("addsd xmm0, xmm1", "movq rax, xmm0")),
+            ("subsd", |a, b, e| sub_f64(a, b, e), host!("subsd xmm0, xmm1", "movq rax, xmm0")),
+            ("mulsd", |a, b, e| mul_f64(a, b, e), host!("mulsd xmm0, xmm1", "movq rax, xmm0")),
+            ("divsd", |a, b, e| div_f64(a, b, e), host!("divsd xmm0, xmm1", "movq rax, xmm0")),
+            ("sqrtsd", |a, _, e| sqrt_f64(a, e), host!("sqrtsd xmm0, xmm0", "movq rax, xmm0")),
+            ("minsd", |a, b, e| min_f64(a, b, e), host!("minsd xmm0, xmm1", "movq rax, xmm0")),
+            ("maxsd", |a, b, e| max_f64(a, b, e), host!("maxsd xmm0, xmm1", "movq rax, xmm0")),
+            ("cmpsd 0", |a, b, e| mask_of!(cmp_f64(a, b, 0, e)), host!("cmpsd xmm0, xmm1, 0", "movq rax, xmm0")),
+            ("cmpsd 1", |a, b, e| mask_of!(cmp_f64(a, b, 1, e)), host!("cmpsd xmm0, xmm1, 1", "movq rax, xmm0")),
+            ("cmpsd 2", |a, b, e| mask_of!(cmp_f64(a, b, 2, e)), host!("cmpsd xmm0, xmm1, 2", "movq rax, xmm0")),
+            ("cmpsd 3", |a, b, e| mask_of!(cmp_f64(a, b, 3, e)), host!("cmpsd xmm0, xmm1, 3", "movq rax, xmm0")),
+            ("cmpsd 4", |a, b, e| mask_of!(cmp_f64(a, b, 4, e)), host!("cmpsd xmm0, xmm1, 4", "movq rax, xmm0")),
+            ("cmpsd 5", |a, b, e| mask_of!(cmp_f64(a, b, 5, e)), host!("cmpsd xmm0, xmm1, 5", "movq rax, xmm0")),
+            ("cmpsd 6", |a, b, e| mask_of!(cmp_f64(a, b, 6, e)), host!("cmpsd xmm0, xmm1, 6", "movq rax, xmm0")),
+            ("cmpsd 7", |a, b, e| mask_of!(cmp_f64(a, b, 7, e)), host!("cmpsd xmm0, xmm1, 7", "movq rax, xmm0")),
+            ("comisd", |a, b, e| comi_f64(a, b, e).into(), flags_host!("comisd xmm0, xmm1")),
+            ("ucomisd", |a, b, e| ucomi_f64(a, b, e).into(), flags_host!("ucomisd xmm0, xmm1")),
+            ("cvtsd2si 32", |a, _, e| f64_to_i32(a, false, e) as u32 as u64, host!("cvtsd2si eax, xmm0")),
+            ("cvttsd2si 32", |a, _, e| f64_to_i32(a, true, e) as u32 as u64, host!("cvttsd2si eax, xmm0")),
+            ("cvtsd2si 64", |a, _, e| f64_to_i64(a, false, e) as u64, host!("cvtsd2si rax, xmm0")),
+            ("cvttsd2si 64", |a, _, e| f64_to_i64(a, true, e) as u64, host!("cvttsd2si rax, xmm0")),
             (
                 "cvtsd2ss",
                 |a, _, e| f64_to_f32(a, e).into(),
                 host!("xorps xmm1, xmm1", "cvtsd2ss xmm1, xmm0", "movd eax, xmm1"),
             ),
-            (
-                "roundsd 0",
-                |a, _, e| round_f64(a, 0, e),
-                host!("roundsd xmm0, xmm0, 0", "movq rax, xmm0"),
-            ),
-            (
-                "roundsd 4",
-                |a, _, e| round_f64(a, 4, e),
-                host!("roundsd xmm0, xmm0, 4", "movq rax, xmm0"),
-            ),
-            (
-                "roundsd 10",
-                |a, _, e| round_f64(a, 10, e),
-                host!("roundsd xmm0, xmm0, 10", "movq rax, xmm0"),
-            ),
+            ("roundsd 0", |a, _, e| round_f64(a, 0, e), host!("roundsd xmm0, xmm0, 0", "movq rax, xmm0")),
+            ("roundsd 4", |a, _, e| round_f64(a, 4, e), host!("roundsd xmm0, xmm0, 4", "movq rax, xmm0")),
+            ("roundsd 10", |a, _, e| round_f64(a, 10, e), host!("roundsd xmm0, xmm0, 10", "movq rax, xmm0")),
         ],
         Input::Double,
         u64::MAX,
@@ -273,41 +174,13 @@ fn double_precision_matches_the_host() {
 fn single_precision_matches_the_host() {
     run(
         &[
-            (
-                "addss",
-                ps!(add_f32),
-                host!("addss xmm0, xmm1", "movd eax, xmm0"),
-            ),
-            (
-                "subss",
-                ps!(sub_f32),
-                host!("subss xmm0, xmm1", "movd eax, xmm0"),
-            ),
-            (
-                "mulss",
-                ps!(mul_f32),
-                host!("mulss xmm0, xmm1", "movd eax, xmm0"),
-            ),
-            (
-                "divss",
-                ps!(div_f32),
-                host!("divss xmm0, xmm1", "movd eax, xmm0"),
-            ),
-            (
-                "sqrtss",
-                |a, _, e| sqrt_f32(a as u32, e).into(),
-                host!("sqrtss xmm0, xmm0", "movd eax, xmm0"),
-            ),
-            (
-                "minss",
-                ps!(min_f32),
-                host!("minss xmm0, xmm1", "movd eax, xmm0"),
-            ),
-            (
-                "maxss",
-                ps!(max_f32),
-                host!("maxss xmm0, xmm1", "movd eax, xmm0"),
-            ),
+            ("addss", ps!(add_f32), host!("addss xmm0, xmm1", "movd eax, xmm0")),
+            ("subss", ps!(sub_f32), host!("subss xmm0, xmm1", "movd eax, xmm0")),
+            ("mulss", ps!(mul_f32), host!("mulss xmm0, xmm1", "movd eax, xmm0")),
+            ("divss", ps!(div_f32), host!("divss xmm0, xmm1", "movd eax, xmm0")),
+            ("sqrtss", |a, _, e| sqrt_f32(a as u32, e).into(), host!("sqrtss xmm0, xmm0", "movd eax, xmm0")),
+            ("minss", ps!(min_f32), host!("minss xmm0, xmm1", "movd eax, xmm0")),
+            ("maxss", ps!(max_f32), host!("maxss xmm0, xmm1", "movd eax, xmm0")),
             (
                 "cmpss 1",
                 |a, b, e| mask_of!(cmp_f32(a as u32, b as u32, 1, e)),
@@ -320,47 +193,19 @@ fn single_precision_matches_the_host() {
             ),
             ("comiss", ps!(comi_f32), flags_host!("comiss xmm0, xmm1")),
             ("ucomiss", ps!(ucomi_f32), flags_host!("ucomiss xmm0, xmm1")),
-            (
-                "rcpss",
-                |a, _, _| rcp_f32(a as u32).into(),
-                host!("rcpss xmm0, xmm0", "movd eax, xmm0"),
-            ),
-            (
-                "rsqrtss",
-                |a, _, _| rsqrt_f32(a as u32).into(),
-                host!("rsqrtss xmm0, xmm0", "movd eax, xmm0"),
-            ),
-            (
-                "cvtss2si",
-                |a, _, e| f32_to_i32(a as u32, false, e) as u32 as u64,
-                host!("cvtss2si eax, xmm0"),
-            ),
-            (
-                "cvttss2si",
-                |a, _, e| f32_to_i32(a as u32, true, e) as u32 as u64,
-                host!("cvttss2si eax, xmm0"),
-            ),
-            (
-                "roundss 3",
-                |a, _, e| round_f32(a as u32, 3, e).into(),
-                host!("roundss xmm0, xmm0, 3", "movd eax, xmm0"),
-            ),
+            ("rcpss", |a, _, _| rcp_f32(a as u32).into(), host!("rcpss xmm0, xmm0", "movd eax, xmm0")),
+            ("rsqrtss", |a, _, _| rsqrt_f32(a as u32).into(), host!("rsqrtss xmm0, xmm0", "movd eax, xmm0")),
+            ("cvtss2si", |a, _, e| f32_to_i32(a as u32, false, e) as u32 as u64, host!("cvtss2si eax, xmm0")),
+            ("cvttss2si", |a, _, e| f32_to_i32(a as u32, true, e) as u32 as u64, host!("cvttss2si eax, xmm0")),
+            ("roundss 3", |a, _, e| round_f32(a as u32, 3, e).into(), host!("roundss xmm0, xmm0, 3", "movd eax, xmm0")),
         ],
         Input::Single,
         u32::MAX.into(),
     );
     run(
         &[
-            (
-                "cvtss2sd",
-                |a, _, e| f32_to_f64(a as u32, e),
-                host!("cvtss2sd xmm0, xmm0", "movq rax, xmm0"),
-            ),
-            (
-                "cvtss2si 64",
-                |a, _, e| f32_to_i64(a as u32, false, e) as u64,
-                host!("cvtss2si rax, xmm0"),
-            ),
+            ("cvtss2sd", |a, _, e| f32_to_f64(a as u32, e), host!("cvtss2sd xmm0, xmm0", "movq rax, xmm0")),
+            ("cvtss2si 64", |a, _, e| f32_to_i64(a as u32, false, e) as u64, host!("cvtss2si rax, xmm0")),
         ],
         Input::Single,
         u64::MAX,
@@ -371,26 +216,10 @@ fn single_precision_matches_the_host() {
 fn integer_conversions_match_the_host() {
     run(
         &[
-            (
-                "cvtsi2sd 64",
-                |a, _, e| f64_from_i64(a as i64, e),
-                host!("cvtsi2sd xmm0, rax", "movq rax, xmm0"),
-            ),
-            (
-                "cvtsi2sd 32",
-                |a, _, e| f64_from_i32(a as i32, e),
-                host!("cvtsi2sd xmm0, eax", "movq rax, xmm0"),
-            ),
-            (
-                "cvtsi2ss 64",
-                |a, _, e| f32_from_i64(a as i64, e).into(),
-                host!("cvtsi2ss xmm0, rax", "movd eax, xmm0"),
-            ),
-            (
-                "cvtsi2ss 32",
-                |a, _, e| f32_from_i32(a as i32, e).into(),
-                host!("cvtsi2ss xmm0, eax", "movd eax, xmm0"),
-            ),
+            ("cvtsi2sd 64", |a, _, e| f64_from_i64(a as i64, e), host!("cvtsi2sd xmm0, rax", "movq rax, xmm0")),
+            ("cvtsi2sd 32", |a, _, e| f64_from_i32(a as i32, e), host!("cvtsi2sd xmm0, eax", "movq rax, xmm0")),
+            ("cvtsi2ss 64", |a, _, e| f32_from_i64(a as i64, e).into(), host!("cvtsi2ss xmm0, rax", "movd eax, xmm0")),
+            ("cvtsi2ss 32", |a, _, e| f32_from_i32(a as i32, e).into(), host!("cvtsi2ss xmm0, eax", "movd eax, xmm0")),
         ],
         Input::Integer,
         u64::MAX,

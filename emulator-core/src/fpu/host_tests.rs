@@ -1,9 +1,6 @@
 //! Compares the unit with the x87 of the machine the tests run on: the whole state (registers, tags,
 //! status and control words) before and after each instruction, on boundary-biased random operands.
-#![allow(
-    unsafe_code,
-    reason = "runs x87 instructions of the host as the oracle"
-)]
+#![allow(unsafe_code, reason = "runs x87 instructions of the host as the oracle")]
 
 use std::arch::asm;
 
@@ -12,10 +9,7 @@ use super::op::X87Op;
 use super::x87::{C0, C2, C3, X87};
 use super::{ImageMode, X87Op::*};
 
-const MODE: ImageMode = ImageMode {
-    operand32: true,
-    protected: true,
-};
+const MODE: ImageMode = ImageMode { operand32: true, protected: true };
 
 /// xorshift64*: deterministic test operands.
 pub(super) struct Rng(pub u64);
@@ -75,19 +69,12 @@ impl Rng {
             _ if exp == 0 => sig,
             _ => sig | 1 << 63,
         };
-        F80 {
-            sig,
-            se: sign << 15 | exp,
-        }
+        F80 { sig, se: sign << 15 | exp }
     }
 
     /// A control word: random masks now and then, every rounding and precision.
     pub fn cw(&mut self) -> u16 {
-        let masks = if self.below(3) == 0 {
-            self.below(64) as u16
-        } else {
-            0x3F
-        };
+        let masks = if self.below(3) == 0 { self.below(64) as u16 } else { 0x3F };
         let rc = (self.below(8).saturating_sub(4) as u16) << 10;
         let pc = [3, 3, 2, 0][self.below(4) as usize] << 8;
         0x40 | masks | rc | pc
@@ -148,16 +135,8 @@ enum Kind {
 }
 
 fn show(x: &X87) -> String {
-    let regs: Vec<String> = (0..8)
-        .map(|i| format!("{:04x}:{:016x}", x.st(i).se, x.st(i).sig))
-        .collect();
-    format!(
-        "cw {:04x} sw {:04x} tags {:04x} {}",
-        x.control(),
-        x.status(),
-        x.tag_word(),
-        regs.join(" ")
-    )
+    let regs: Vec<String> = (0..8).map(|i| format!("{:04x}:{:016x}", x.st(i).se, x.st(i).sig)).collect();
+    format!("cw {:04x} sw {:04x} tags {:04x} {}", x.control(), x.status(), x.tag_word(), regs.join(" "))
 }
 
 /// Memory operands that hit boundaries of each format.
@@ -166,13 +145,11 @@ fn memory(rng: &mut Rng, bytes: u32) -> u128 {
     match bytes {
         2 | 4 | 8 if rng.below(3) == 0 => u128::from(rng.sig()),
         4 => {
-            let exp =
-                [0, 1, 0xFE, 0xFF, 127 + rng.below(20), rng.below(256)][rng.below(6) as usize];
+            let exp = [0, 1, 0xFE, 0xFF, 127 + rng.below(20), rng.below(256)][rng.below(6) as usize];
             u128::from(r & 0x8000_0000 | exp << 23 | (rng.sig() >> rng.below(41)) & 0x7F_FFFF)
         }
         8 => {
-            let exp =
-                [0, 1, 0x7FE, 0x7FF, 1023 + rng.below(40), rng.below(2048)][rng.below(6) as usize];
+            let exp = [0, 1, 0x7FE, 0x7FF, 1023 + rng.below(40), rng.below(2048)][rng.below(6) as usize];
             u128::from(r & 1 << 63 | exp << 52 | (rng.sig() >> rng.below(12)) & 0xF_FFFF_FFFF_FFFF)
         }
         _ => rng.f80().to_bits(),
@@ -213,13 +190,7 @@ fn run(cases: &[(X87Op, u8, HostFn)], kind: Kind, rounds: u32, ulps: Option<u64>
                     ours.commit_store(*op, store);
                 }
             }
-            (
-                expected.fip,
-                expected.fcs,
-                expected.fdp,
-                expected.fds,
-                expected.fop,
-            ) = (0, 0, 0, 0, 0);
+            (expected.fip, expected.fcs, expected.fdp, expected.fds, expected.fop) = (0, 0, 0, 0, 0);
             total += 1;
             let same = ours == expected && out == mem;
             identical += u64::from(same);
@@ -442,17 +413,7 @@ fn compares_to_eflags_match_the_host() {
     macro_rules! flags {
         ($text:literal) => {
             |i, m| {
-                host!(
-                    i,
-                    m,
-                    "mov eax, -1",
-                    "add eax, 1",
-                    $text,
-                    "pushfq",
-                    "pop rax",
-                    "and eax, 0x8D5",
-                    "mov [{m}], rax"
-                )
+                host!(i, m, "mov eax, -1", "add eax, 1", $text, "pushfq", "pop rax", "and eax, 0x8D5", "mov [{m}], rax")
             }
         };
     }
@@ -475,11 +436,7 @@ fn compares_to_eflags_match_the_host() {
             expected.fop = 0;
             let result = ours.exec_reg(*op, 1, false);
             // AF, SF and OF are cleared.
-            assert_eq!(
-                (show(&ours), result.map(u64::from)),
-                (show(&expected), Some(flags)),
-                "{op:?} {before}"
-            );
+            assert_eq!((show(&ours), result.map(u64::from)), (show(&expected), Some(flags)), "{op:?} {before}");
         }
     }
 }
@@ -487,12 +444,8 @@ fn compares_to_eflags_match_the_host() {
 #[test]
 fn conditional_moves_match_the_host() {
     let cases: &[(bool, HostFn)] = &[
-        (true, |i, m| {
-            host!(i, m, "stc", "fcmovb st(0), st(1)", "/* {m} */")
-        }),
-        (false, |i, m| {
-            host!(i, m, "clc", "fcmovb st(0), st(1)", "/* {m} */")
-        }),
+        (true, |i, m| host!(i, m, "stc", "fcmovb st(0), st(1)", "/* {m} */")),
+        (false, |i, m| host!(i, m, "clc", "fcmovb st(0), st(1)", "/* {m} */")),
     ];
     for (condition, host) in cases {
         let mut rng = Rng(0xC0DE);
@@ -515,10 +468,7 @@ struct Buffer([u8; 512]);
 
 #[test]
 fn images_match_the_host() {
-    const MODE16: ImageMode = ImageMode {
-        operand32: false,
-        protected: true,
-    };
+    const MODE16: ImageMode = ImageMode { operand32: false, protected: true };
     let mut rng = Rng(0x1111_2222_3333_4444);
     for _ in 0..5_000 {
         let mut ours = rng.state();
@@ -539,37 +489,17 @@ fn images_match_the_host() {
         assert_eq!(show(&masked), show(&after));
 
         let mut image = ours.state_image(MODE);
-        host!(
-            image.as_mut_ptr(),
-            mem.0.as_mut_ptr(),
-            ".byte 0x66",
-            "fnstenv [{m}]"
-        );
+        host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), ".byte 0x66", "fnstenv [{m}]");
         assert_eq!(mem.0[..14], ours.env_image(MODE16)[..14], "{}", show(&ours));
 
         let mut image = ours.state_image(MODE);
-        host!(
-            image.as_mut_ptr(),
-            mem.0.as_mut_ptr(),
-            ".byte 0x66",
-            "fnsave [{m}]"
-        );
-        assert_eq!(
-            mem.0[..94],
-            ours.state_image(MODE16)[..94],
-            "{}",
-            show(&ours)
-        );
+        host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), ".byte 0x66", "fnsave [{m}]");
+        assert_eq!(mem.0[..94], ours.state_image(MODE16)[..94], "{}", show(&ours));
 
         let mut image = ours.state_image(MODE);
         host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), "fxsave [{m}]");
         let fx = ours.fxsave(false);
-        assert_eq!(
-            (&mem.0[..24], &mem.0[32..160]),
-            (&fx[..24], &fx[32..160]),
-            "{}",
-            show(&ours)
-        );
+        assert_eq!((&mem.0[..24], &mem.0[32..160]), (&fx[..24], &fx[32..160]), "{}", show(&ours));
 
         // And back: FXRSTOR of a random image leaves what FNSAVE shows.
         rng.next();
@@ -598,12 +528,7 @@ fn mmx_aliases_the_registers_as_on_the_host() {
         let value = rng.next();
         let (mut image, mut mem) = (ours.state_image(MODE), value);
         let mut expected = ours.clone();
-        host!(
-            image.as_mut_ptr(),
-            (&raw mut mem).cast(),
-            "movq mm3, [{m}]",
-            "movq [{m}], mm5"
-        );
+        host!(image.as_mut_ptr(), (&raw mut mem).cast(), "movq mm3, [{m}]", "movq [{m}], mm5");
         expected.load_state(&image, MODE);
         ours.mmx_enter();
         ours.mmx_write(3, value);
@@ -611,12 +536,7 @@ fn mmx_aliases_the_registers_as_on_the_host() {
 
         let mut image = ours.state_image(MODE);
         let mut unused = 0u64;
-        host!(
-            image.as_mut_ptr(),
-            (&raw mut unused).cast(),
-            "emms",
-            "/* {m} */"
-        );
+        host!(image.as_mut_ptr(), (&raw mut unused).cast(), "emms", "/* {m} */");
         expected.load_state(&image, MODE);
         ours.emms();
         assert_eq!(show(&ours), show(&expected));

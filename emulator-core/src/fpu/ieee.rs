@@ -16,8 +16,8 @@ use super::f80::{DE, IE, PE, Round, ZE};
 mod soft;
 
 use soft::{
-    add_slow, comi, convert, div_slow, from_int, min_max, mul_slow, order, predicate,
-    quiet_predicate, round_int, sqrt_slow, to_int,
+    add_slow, comi, convert, div_slow, from_int, min_max, mul_slow, order, predicate, quiet_predicate, round_int,
+    sqrt_slow, to_int,
 };
 
 const S: Format = Format::SINGLE;
@@ -65,11 +65,7 @@ impl SseEnv {
     fn reported(&self) -> u32 {
         let before = u32::from(IE | DE | ZE);
         let flags = u32::from(self.flags);
-        if flags & before & !(self.mxcsr >> MASK_SHIFT) != 0 {
-            flags & before
-        } else {
-            flags
-        }
+        if flags & before & !(self.mxcsr >> MASK_SHIFT) != 0 { flags & before } else { flags }
     }
 
     #[inline(always)]
@@ -159,6 +155,10 @@ macro_rules! format_ops {
                     });
                     return r.to_bits();
                 }
+                // Of ordinary numbers only opposite ones and zeros give zero, exactly.
+                if r == 0.0 {
+                    return r.to_bits();
+                }
             }
             add_slow(a.into(), b.into(), false, $f, env) as $bits
         }
@@ -226,13 +226,7 @@ macro_rules! format_ops {
         #[inline]
         pub fn $max(a: $bits, b: $bits, env: &mut SseEnv) -> $bits {
             let order = $order(a, b, false, env);
-            min_max(
-                a.into(),
-                b.into(),
-                order == Some(Ordering::Greater),
-                $f,
-                env,
-            ) as $bits
+            min_max(a.into(), b.into(), order == Some(Ordering::Greater), $f, env) as $bits
         }
 
         /// CMP with one of the eight SSE predicates: whether it holds.
@@ -258,11 +252,7 @@ macro_rules! format_ops {
         pub fn $to_i32(a: $bits, truncate: bool, env: &mut SseEnv) -> i32 {
             if $ordinary(a) && (truncate || env.nearest()) {
                 let x = $float::from_bits(a);
-                let r = if truncate {
-                    x.trunc()
-                } else {
-                    x.round_ties_even()
-                };
+                let r = if truncate { x.trunc() } else { x.round_ties_even() };
                 // Both bounds are powers of two: the comparison is exact.
                 if (-2147483648.0..2147483648.0).contains(&r) {
                     env.inexact_if(|| r != x);
@@ -300,11 +290,7 @@ macro_rules! format_ops {
         /// ROUND (SSE4.1) by its immediate: bits 0-1 mode, bit 2 MXCSR's mode instead, bit 3 no PE.
         #[inline]
         pub fn $round(a: $bits, imm: u8, env: &mut SseEnv) -> $bits {
-            let mode = if imm & 4 != 0 {
-                env.round()
-            } else {
-                Round::from_bits(imm.into())
-            };
+            let mode = if imm & 4 != 0 { env.round() } else { Round::from_bits(imm.into()) };
             round_int(a.into(), mode, imm & 8 != 0, $f, env) as $bits
         }
     };
@@ -332,11 +318,7 @@ fn product_is(x: f64, y: f64, r: f64) -> bool {
     if x == 0.0 || y == 0.0 || r == 0.0 {
         return true;
     }
-    let (x, y, r) = (
-        odd_part(x.to_bits()),
-        odd_part(y.to_bits()),
-        odd_part(r.to_bits()),
-    );
+    let (x, y, r) = (odd_part(x.to_bits()), odd_part(y.to_bits()), odd_part(r.to_bits()));
     // An exact product has the two lengths' sum of bits, or one less: rule out most without it.
     x.leading_zeros() + y.leading_zeros() >= 128 - 54 && x * y == r
 }
@@ -397,11 +379,7 @@ mod tests {
         assert_eq!(mul(0x08, &[(0x7FE0_0000_0000_0000, TWO)]), Err(0x08));
         assert_eq!(mul(0x10, &[(TINY, TINY)]), Err(0x30));
         assert_eq!(mul(0x10, &[(0x0010_0000_0000_0000, HALF)]), Err(0x10));
-        assert_eq!(
-            mul(0x10, &[(TINY, HALF)]),
-            Err(0x10),
-            "exact but for its exponent"
-        );
+        assert_eq!(mul(0x10, &[(TINY, HALF)]), Err(0x10), "exact but for its exponent");
         assert_eq!(mul(0x20, &[(BIG, BIG)]), Err(0x28));
         assert_eq!(mul(0x02, &[(1, THIRD), (THIRD, THIRD)]), Err(0x02));
         assert_eq!(mul(0x02, &[(1, ONE), (BIG, BIG)]), Err(0x02));
@@ -419,10 +397,7 @@ mod tests {
     #[test]
     fn nan_operands_keep_their_payload_and_the_first_wins() {
         let mut env = SseEnv::new(0x1F80);
-        assert_eq!(
-            add_f64(SNAN, 0x7FF8_0000_0000_0002, &mut env),
-            SNAN | 1 << 51
-        );
+        assert_eq!(add_f64(SNAN, 0x7FF8_0000_0000_0002, &mut env), SNAN | 1 << 51);
         assert_eq!(env.raised(), u32::from(IE));
         let mut env = SseEnv::new(0x1F80);
         assert_eq!(add_f32(0xFFC0_0001, 0x7FC0_0002, &mut env), 0xFFC0_0001);

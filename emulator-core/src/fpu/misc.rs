@@ -43,11 +43,7 @@ impl Env {
         self.note_denormal(b);
         // Sign and magnitude as a number line; both zeros are one point on it.
         let key = |x: F80| {
-            let exp = if x.sig >> 63 == 1 && x.biased_exp() == 0 {
-                1
-            } else {
-                x.biased_exp()
-            };
+            let exp = if x.sig >> 63 == 1 && x.biased_exp() == 0 { 1 } else { x.biased_exp() };
             let mag = i128::from(exp) << 64 | i128::from(x.sig);
             if x.sign() { -mag } else { mag }
         };
@@ -119,14 +115,7 @@ impl Env {
             if sign { -mag } else { mag }
         };
         let (sign, exp, hi) = a.unpack();
-        self.round_pack(
-            sign,
-            Unrounded {
-                exp: exp + shift,
-                hi,
-                lo: 0,
-            },
-        )
+        self.round_pack(sign, Unrounded { exp: exp + shift, hi, lo: 0 })
     }
 
     /// Splits into (exponent as a number, significand in 1..2).
@@ -163,17 +152,7 @@ impl Env {
         }
         let (sign, ea, sa) = a.unpack();
         if cb == Class::Infinity {
-            return (
-                self.round_pack(
-                    sign,
-                    Unrounded {
-                        exp: ea,
-                        hi: sa,
-                        lo: 0,
-                    },
-                ),
-                Quotient::Complete(0),
-            );
+            return (self.round_pack(sign, Unrounded { exp: ea, hi: sa, lo: 0 }), Quotient::Complete(0));
         }
         let (_, eb, sb) = b.unpack();
         let distance = ea - eb;
@@ -181,39 +160,16 @@ impl Env {
             // One step reduces the exponent by 32 to 63, as on hardware.
             let n = (distance & 0x1F | 0x20) as u32;
             let (rest, _) = divide_shifted(sa, sb, n);
-            return (
-                self.pack_exact(sign, ea - n as i32, rest),
-                Quotient::Partial,
-            );
+            return (self.pack_exact(sign, ea - n as i32, rest), Quotient::Partial);
         }
         if distance < -1 || (distance == -1 && !nearest) {
             // Smaller than half the divisor: unchanged.
-            return (
-                self.round_pack(
-                    sign,
-                    Unrounded {
-                        exp: ea,
-                        hi: sa,
-                        lo: 0,
-                    },
-                ),
-                Quotient::Complete(0),
-            );
+            return (self.round_pack(sign, Unrounded { exp: ea, hi: sa, lo: 0 }), Quotient::Complete(0));
         }
         if distance == -1 {
             // |a| in (b/4, b): compare 2a with b.
             if sa <= sb {
-                return (
-                    self.round_pack(
-                        sign,
-                        Unrounded {
-                            exp: ea,
-                            hi: sa,
-                            lo: 0,
-                        },
-                    ),
-                    Quotient::Complete(0),
-                );
+                return (self.round_pack(sign, Unrounded { exp: ea, hi: sa, lo: 0 }), Quotient::Complete(0));
             }
             let (_, r) = wide::sub(eb, sb, ea, sa);
             return (self.round_pack(!sign, r), Quotient::Complete(1));
@@ -222,10 +178,7 @@ impl Env {
         if nearest {
             let above = rest > sb - rest;
             if above || (rest == sb - rest && q & 1 == 1) {
-                return (
-                    self.pack_exact(!sign, eb, sb - rest),
-                    Quotient::Complete(q.wrapping_add(1)),
-                );
+                return (self.pack_exact(!sign, eb, sb - rest), Quotient::Complete(q.wrapping_add(1)));
             }
         }
         (self.pack_exact(sign, eb, rest), Quotient::Complete(q))

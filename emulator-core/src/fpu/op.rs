@@ -193,17 +193,7 @@ impl X87Op {
         use X87Op::*;
         matches!(
             self,
-            Fninit
-                | Fnclex
-                | Fnobs
-                | Fldcw
-                | Fnstcw
-                | FnstswM16
-                | FnstswAx
-                | Fnstenv
-                | Fldenv
-                | Fnsave
-                | Frstor
+            Fninit | Fnclex | Fnobs | Fldcw | Fnstcw | FnstswM16 | FnstswAx | Fnstenv | Fldenv | Fnsave | Frstor
         )
     }
 
@@ -211,23 +201,21 @@ impl X87Op {
     /// don't wait.
     pub const fn waits(self) -> bool {
         use X87Op::*;
-        !matches!(
-            self,
-            Fninit | Fnclex | Fnobs | Fnstcw | FnstswM16 | FnstswAx | Fnstenv | Fnsave
-        )
+        !matches!(self, Fninit | Fnclex | Fnobs | Fnstcw | FnstswM16 | FnstswAx | Fnstenv | Fnsave)
     }
 
     /// Operand kind and size; images by the instruction's operand size.
     const fn operand(self, operand32: bool) -> Operand {
         use X87Op::*;
         match self {
-            FaddI16 | FmulI16 | FsubI16 | FsubrI16 | FdivI16 | FdivrI16 | FcomI16 | FcompI16
-            | FildI16 | Fldcw => Operand::Load(2),
-            FaddM32 | FmulM32 | FsubM32 | FsubrM32 | FdivM32 | FdivrM32 | FcomM32 | FcompM32
-            | FldM32 | FaddI32 | FmulI32 | FsubI32 | FsubrI32 | FdivI32 | FdivrI32 | FcomI32
-            | FcompI32 | FildI32 => Operand::Load(4),
-            FaddM64 | FmulM64 | FsubM64 | FsubrM64 | FdivM64 | FdivrM64 | FcomM64 | FcompM64
-            | FldM64 | FildI64 => Operand::Load(8),
+            FaddI16 | FmulI16 | FsubI16 | FsubrI16 | FdivI16 | FdivrI16 | FcomI16 | FcompI16 | FildI16 | Fldcw => {
+                Operand::Load(2)
+            }
+            FaddM32 | FmulM32 | FsubM32 | FsubrM32 | FdivM32 | FdivrM32 | FcomM32 | FcompM32 | FldM32 | FaddI32
+            | FmulI32 | FsubI32 | FsubrI32 | FdivI32 | FdivrI32 | FcomI32 | FcompI32 | FildI32 => Operand::Load(4),
+            FaddM64 | FmulM64 | FsubM64 | FsubrM64 | FdivM64 | FdivrM64 | FcomM64 | FcompM64 | FldM64 | FildI64 => {
+                Operand::Load(8)
+            }
             FldM80 | Fbld => Operand::Load(10),
             FistI16 | FistpI16 | FisttpI16 | Fnstcw | FnstswM16 => Operand::Store(2),
             FstM32 | FstpM32 | FistI32 | FistpI32 | FisttpI32 => Operand::Store(4),
@@ -248,10 +236,7 @@ pub fn decode(insn: &Instruction) -> Option<Decoded> {
     let op = X87Op::from_code(insn.code())?;
     let operand32 = matches!(
         insn.code(),
-        Code::Fldenv_m28byte
-            | Code::Fnstenv_m28byte
-            | Code::Frstor_m108byte
-            | Code::Fnsave_m108byte
+        Code::Fldenv_m28byte | Code::Fnstenv_m28byte | Code::Frstor_m108byte | Code::Fnsave_m108byte
     );
     let operand = op.operand(operand32);
     let mut sti = 0;
@@ -287,12 +272,9 @@ mod tests {
                     // 287XL/387SL test and rounding extras that no modelled CPU has.
                     let Some(d) = decode(&insn) else {
                         assert!(
-                            [
-                                "Frstpm", "Fnstdw", "Fnstsg", "Ftstp", "Frint2", "Frichop",
-                                "Frinear"
-                            ]
-                            .iter()
-                            .any(|p| name.starts_with(p)),
+                            ["Frstpm", "Fnstdw", "Fnstsg", "Ftstp", "Frint2", "Frichop", "Frinear"]
+                                .iter()
+                                .any(|p| name.starts_with(p)),
                             "{name}"
                         );
                         continue;
@@ -307,10 +289,7 @@ mod tests {
                 }
             }
         }
-        let missing: Vec<_> = X87Op::ALL
-            .iter()
-            .filter(|op| !seen[**op as usize])
-            .collect();
+        let missing: Vec<_> = X87Op::ALL.iter().filter(|op| !seen[**op as usize]).collect();
         assert!(missing.is_empty(), "{missing:?}");
         let waits = Decoder::with_ip(32, &[0x9B, 0xD9, 0x38], 0, DecoderOptions::NONE).decode();
         assert_eq!(waits.code(), Code::Wait);

@@ -17,30 +17,15 @@ pub struct Wide {
 }
 
 /// log2(10).
-pub const LOG2_10: Wide = Wide {
-    exp: 1,
-    sig: 0xD49A784B_CD1B8AFE_492BF6FF_4DAFDB4D,
-};
+pub const LOG2_10: Wide = Wide { exp: 1, sig: 0xD49A784B_CD1B8AFE_492BF6FF_4DAFDB4D };
 /// log2(e).
-pub const LOG2_E: Wide = Wide {
-    exp: 0,
-    sig: 0xB8AA3B29_5C17F0BB_BE87FED0_691D3E89,
-};
+pub const LOG2_E: Wide = Wide { exp: 0, sig: 0xB8AA3B29_5C17F0BB_BE87FED0_691D3E89 };
 /// pi.
-pub const PI: Wide = Wide {
-    exp: 1,
-    sig: 0xC90FDAA2_2168C234_C4C6628B_80DC1CD1,
-};
+pub const PI: Wide = Wide { exp: 1, sig: 0xC90FDAA2_2168C234_C4C6628B_80DC1CD1 };
 /// log10(2).
-pub const LOG10_2: Wide = Wide {
-    exp: -2,
-    sig: 0x9A209A84_FBCFF798_8F8959AC_0B7C9178,
-};
+pub const LOG10_2: Wide = Wide { exp: -2, sig: 0x9A209A84_FBCFF798_8F8959AC_0B7C9178 };
 /// ln(2).
-pub const LN_2: Wide = Wide {
-    exp: -1,
-    sig: 0xB17217F7_D1CF79AB_C9E3B398_03F2F6AF,
-};
+pub const LN_2: Wide = Wide { exp: -1, sig: 0xB17217F7_D1CF79AB_C9E3B398_03F2F6AF };
 
 /// pi/2 as the hardware has it: 66 bits, 65 of them fraction.
 const HALF_PI_66: u128 = 0x3_243F_6A88_85A3_08D3;
@@ -70,24 +55,15 @@ impl Wide {
     fn normalized(exp: i32, sig: u128) -> Wide {
         let n = sig.leading_zeros();
         if n == 128 {
-            return Wide {
-                exp: i32::MIN / 2,
-                sig: 0,
-            };
+            return Wide { exp: i32::MIN / 2, sig: 0 };
         }
-        Wide {
-            exp: exp - n as i32,
-            sig: sig << n,
-        }
+        Wide { exp: exp - n as i32, sig: sig << n }
     }
 
     /// The magnitude of a finite non-zero value.
     fn of(a: F80) -> Wide {
         let (_, exp, sig) = a.unpack();
-        Wide {
-            exp,
-            sig: u128::from(sig) << 64,
-        }
+        Wide { exp, sig: u128::from(sig) << 64 }
     }
 
     fn mul(self, other: Wide) -> Wide {
@@ -105,14 +81,7 @@ impl Wide {
 
     /// Rounds an inexact result.
     fn round(self, sign: bool, env: &mut Env) -> F80 {
-        env.round_pack(
-            sign,
-            Unrounded {
-                exp: self.exp,
-                hi: (self.sig >> 64) as u64,
-                lo: self.sig as u64 | 1,
-            },
-        )
+        env.round_pack(sign, Unrounded { exp: self.exp, hi: (self.sig >> 64) as u64, lo: self.sig as u64 | 1 })
     }
 }
 
@@ -121,11 +90,7 @@ fn reciprocal(d: u128) -> u128 {
     let (q, _) = div_128_64((1 << 63) - 1, u64::MAX, (d >> 64) as u64);
     let y = u128::from(q) << 64;
     let t = mulhi(d, y);
-    if t > ONE_Q127 {
-        y - mulhi(y, (t - ONE_Q127) << 1)
-    } else {
-        y.saturating_add(mulhi(y, (ONE_Q127 - t) << 1))
-    }
+    if t > ONE_Q127 { y - mulhi(y, (t - ONE_Q127) << 1) } else { y.saturating_add(mulhi(y, (ONE_Q127 - t) << 1)) }
 }
 
 /// z (c0 - z (c1 - z (c2 - ...))), all Q128.
@@ -163,14 +128,7 @@ struct Reduced {
 fn reduce(a: F80) -> Reduced {
     let (_, exp, sig) = a.unpack();
     if exp < -2 {
-        return Reduced {
-            quadrant: 0,
-            negative: false,
-            rest: Wide {
-                exp,
-                sig: u128::from(sig) << 64,
-            },
-        };
+        return Reduced { quadrant: 0, negative: false, rest: Wide { exp, sig: u128::from(sig) << 64 } };
     }
     // Q65, exact; below 2^63 it fits in 128 bits.
     let x = u128::from(sig) << (exp + 2);
@@ -185,11 +143,7 @@ fn reduce(a: F80) -> Reduced {
         rest = HALF_PI_66 - rest;
         k += 1;
     }
-    Reduced {
-        quadrant: k as u32 & 3,
-        negative,
-        rest: Wide::normalized(62, rest),
-    }
+    Reduced { quadrant: k as u32 & 3, negative, rest: Wide::normalized(62, rest) }
 }
 
 /// Sine of 0..=pi/4; just below the argument where the difference is too small to see.
@@ -207,10 +161,7 @@ fn cos_kernel(r: Wide) -> Wide {
 impl Reduced {
     fn sin(&self) -> (bool, Wide) {
         match self.quadrant & 1 {
-            0 => (
-                self.negative ^ (self.quadrant & 2 != 0),
-                sin_kernel(self.rest),
-            ),
+            0 => (self.negative ^ (self.quadrant & 2 != 0), sin_kernel(self.rest)),
             _ => (self.quadrant & 2 != 0, cos_kernel(self.rest)),
         }
     }
@@ -218,10 +169,7 @@ impl Reduced {
     fn cos(&self) -> (bool, Wide) {
         match self.quadrant & 1 {
             0 => (self.quadrant & 2 != 0, cos_kernel(self.rest)),
-            _ => (
-                !self.negative ^ (self.quadrant & 2 != 0),
-                sin_kernel(self.rest),
-            ),
+            _ => (!self.negative ^ (self.quadrant & 2 != 0), sin_kernel(self.rest)),
         }
     }
 }
@@ -331,26 +279,16 @@ fn atan_ratio(y: F80, x: F80) -> (bool, Wide) {
     if swapped {
         (ey, sy, ex, sx) = (ex, sx, ey, sy);
     }
-    let wide = |exp, sig: u64| Wide {
-        exp,
-        sig: u128::from(sig) << 64,
-    };
+    let wide = |exp, sig: u64| Wide { exp, sig: u128::from(sig) << 64 };
     let d = ex - ey;
     // i/32 near the ratio: atan t = atan(i/32) + atan((t - i/32) / (1 + t i/32)).
-    let i = if d > 6 {
-        0
-    } else {
-        (((sy >> 26) / (sx >> 32)) >> d).div_ceil(2)
-    };
+    let i = if d > 6 { 0 } else { (((sy >> 26) / (sx >> 32)) >> d).div_ceil(2) };
     if i == 0 {
         let z = wide(ey, sy).div(wide(ex, sx));
         return (swapped, atan_kernel(z));
     }
     let (a, b) = (u128::from(sy) << (40 - d), u128::from(sx) << 40);
-    let (num, den) = (
-        32 * a as i128 - i as i128 * b as i128,
-        32 * b + u128::from(i) * a,
-    );
+    let (num, den) = (32 * a as i128 - i as i128 * b as i128, 32 * b + u128::from(i) * a);
     let z = Wide::normalized(0, num.unsigned_abs()).div(Wide::normalized(0, den));
     let rest = atan_kernel(z).fixed(126);
     let table = ATAN[(i as usize).min(32)];
@@ -410,11 +348,7 @@ fn exact_ratio(y: F80, x: F80) -> Option<Wide> {
 /// e^u - 1 for |u| < 1/64, with the sign of u.
 fn expm1_kernel(u: Wide, negative: bool) -> Wide {
     let t = u.fixed(128);
-    let factor = if negative {
-        ONE_Q127 - (alternating(t, &EXP) >> 1)
-    } else {
-        ONE_Q127 + (ascending(t, &EXP) >> 1)
-    };
+    let factor = if negative { ONE_Q127 - (alternating(t, &EXP) >> 1) } else { ONE_Q127 + (ascending(t, &EXP) >> 1) };
     Wide::normalized(u.exp + 1, mulhi(u.sig, factor))
 }
 
@@ -437,14 +371,7 @@ pub fn f2xm1(env: &mut Env, a: F80) -> F80 {
     }
     if x.exp == 0 {
         env.raise(PE);
-        return if sign {
-            F80 {
-                sig: 1 << 63,
-                se: 0xBFFE,
-            }
-        } else {
-            F80::ONE
-        };
+        return if sign { F80 { sig: 1 << 63, se: 0xBFFE } } else { F80::ONE };
     }
     if x.exp < -6 {
         return expm1_kernel(x.mul(LN_2), sign).round(sign, env);
@@ -453,22 +380,10 @@ pub fn f2xm1(env: &mut Env, a: F80) -> F80 {
     let q = x.fixed(127);
     let i = (q + (1 << 121)) >> 122;
     let f = q as i128 - (i << 122) as i128;
-    let e = expm1_kernel(
-        Wide::normalized(0, f.unsigned_abs()).mul(LN_2),
-        sign ^ (f < 0),
-    )
-    .fixed(128);
-    let base = if sign {
-        EXP2[32 - i as usize] >> 1
-    } else {
-        EXP2[i as usize]
-    };
+    let e = expm1_kernel(Wide::normalized(0, f.unsigned_abs()).mul(LN_2), sign ^ (f < 0)).fixed(128);
+    let base = if sign { EXP2[32 - i as usize] >> 1 } else { EXP2[i as usize] };
     let delta = mulhi(base, e);
-    let power = if sign ^ (f < 0) {
-        base - delta
-    } else {
-        base + delta
-    };
+    let power = if sign ^ (f < 0) { base - delta } else { base + delta };
     Wide::normalized(1, power.abs_diff(1 << 126)).round(sign, env)
 }
 
@@ -483,19 +398,12 @@ struct Log2 {
 fn log2_1p_kernel(z: Wide, negative: bool) -> Wide {
     // log(1+z) = 2 atanh(z / (2+z)).
     let q = z.fixed(126);
-    let two_plus = if negative {
-        (1 << 127) - q
-    } else {
-        (1 << 127) + q
-    };
+    let two_plus = if negative { (1 << 127) - q } else { (1 << 127) + q };
     let s = z.div(Wide::normalized(1, two_plus));
     let p = ONE_Q127 + (ascending(square_q128(s), &ODD) >> 1);
     let atanh = Wide::normalized(s.exp + 1, mulhi(s.sig, p));
     let log = atanh.mul(LOG2_E);
-    Wide {
-        exp: log.exp + 1,
-        sig: log.sig,
-    }
+    Wide { exp: log.exp + 1, sig: log.sig }
 }
 
 /// log2(m * 2^e) for m in 1..2 with 118 fraction bits, of which the lowest few may be lost.
@@ -503,11 +411,7 @@ fn log2(mut e: i32, mut m: u128) -> Log2 {
     const ONE: u128 = 1 << 118;
     if m == ONE {
         let value = Wide::normalized(127, u128::from(e.unsigned_abs()));
-        return Log2 {
-            sign: e < 0,
-            value,
-            exact: true,
-        };
+        return Log2 { sign: e < 0, value, exact: true };
     }
     // m > sqrt 2, near enough.
     if m >> 96 > 0x5A827A {
@@ -518,17 +422,11 @@ fn log2(mut e: i32, mut m: u128) -> Log2 {
     if near_one {
         let log = log2_1p_kernel(Wide::normalized(9, m.abs_diff(ONE)), m < ONE);
         if e == 0 {
-            return Log2 {
-                sign: m < ONE,
-                value: log,
-                exact: false,
-            };
+            return Log2 { sign: m < ONE, value: log, exact: false };
         }
         return log_sum(e, 0, log, m < ONE);
     }
-    let k = ((m >> 112) as usize)
-        .saturating_sub(LOG_FIRST)
-        .min(LOG_C.len() - 1);
+    let k = ((m >> 112) as usize).saturating_sub(LOG_FIRST).min(LOG_C.len() - 1);
     let mc = m * u128::from(LOG_C[k]);
     let one = ONE << 7;
     if mc == one {
@@ -542,11 +440,7 @@ fn log2(mut e: i32, mut m: u128) -> Log2 {
 fn log_sum(e: i32, l: i128, rest: Wide, negative: bool) -> Log2 {
     let rest = rest.fixed(110) as i128;
     let sum = ((e as i128) << 110) + l + if negative { -rest } else { rest };
-    Log2 {
-        sign: sum < 0,
-        value: Wide::normalized(17, sum.unsigned_abs()),
-        exact: false,
-    }
+    Log2 { sign: sum < 0, value: Wide::normalized(17, sum.unsigned_abs()), exact: false }
 }
 
 /// y times a logarithm.
@@ -557,19 +451,8 @@ fn scale_log(env: &mut Env, y: F80, log: Log2) -> F80 {
         // Measured: flagged inexact (and a denormal as underflow) even so.
         env.raise(PE);
         let Wide { exp, sig } = product;
-        let result = env.round_pack(
-            sign,
-            Unrounded {
-                exp,
-                hi: (sig >> 64) as u64,
-                lo: sig as u64,
-            },
-        );
-        env.raise(if result.class() == Class::Denormal {
-            UE
-        } else {
-            0
-        });
+        let result = env.round_pack(sign, Unrounded { exp, hi: (sig >> 64) as u64, lo: sig as u64 });
+        env.raise(if result.class() == Class::Denormal { UE } else { 0 });
         return result;
     }
     product.round(sign, env)
@@ -646,29 +529,14 @@ pub fn fyl2xp1(env: &mut Env, y: F80, x: F80) -> F80 {
     let w = Wide::of(x);
     if w.exp < -6 {
         let value = log2_1p_kernel(w, x.sign());
-        return scale_log(
-            env,
-            y,
-            Log2 {
-                sign: x.sign(),
-                value,
-                exact: false,
-            },
-        );
+        return scale_log(env, y, Log2 { sign: x.sign(), value, exact: false });
     }
     // 1 + x with enough fraction bits for every exponent from here on.
     let sum = if w.exp > 0 {
         Wide::normalized(w.exp + 1, (w.sig >> 1) + shr(ONE_Q127 >> 1, w.exp))
     } else {
         let q = w.fixed(126);
-        Wide::normalized(
-            1,
-            if x.sign() {
-                (1 << 126) - q
-            } else {
-                (1 << 126) + q
-            },
-        )
+        Wide::normalized(1, if x.sign() { (1 << 126) - q } else { (1 << 126) + q })
     };
     scale_log(env, y, log2(sum.exp, sum.sig >> 9))
 }

@@ -35,10 +35,7 @@ fn mul64_by_halves(a: u64, b: u64) -> (u64, u64) {
     let low = a0 * b0;
     let mid = a1 * b0 + (low >> 32);
     let mid2 = a0 * b1 + (mid & M);
-    (
-        a1 * b1 + (mid >> 32) + (mid2 >> 32),
-        (mid2 << 32) | (low & M),
-    )
+    (a1 * b1 + (mid >> 32) + (mid2 >> 32), (mid2 << 32) | (low & M))
 }
 
 /// `(hi:lo) / d` as (quotient, remainder), for `hi < d` and a normalised `d` (top bit set):
@@ -98,60 +95,32 @@ fn align(sig: u64, n: u32) -> (u64, u64) {
 pub fn normalize(exp: i32, hi: u64, lo: u64) -> Unrounded {
     if hi == 0 {
         if lo == 0 {
-            return Unrounded {
-                exp: 0,
-                hi: 0,
-                lo: 0,
-            };
+            return Unrounded { exp: 0, hi: 0, lo: 0 };
         }
         let n = lo.leading_zeros();
-        return Unrounded {
-            exp: exp - 64 - n as i32,
-            hi: lo << n,
-            lo: 0,
-        };
+        return Unrounded { exp: exp - 64 - n as i32, hi: lo << n, lo: 0 };
     }
     let n = hi.leading_zeros();
-    Unrounded {
-        exp: exp - n as i32,
-        hi: hi << n | lo >> 1 >> (63 - n),
-        lo: lo << n,
-    }
+    Unrounded { exp: exp - n as i32, hi: hi << n | lo >> 1 >> (63 - n), lo: lo << n }
 }
 
 /// Sum of two magnitudes.
 #[inline]
 pub fn add(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
-    let (ea, sa, eb, sb) = if ea >= eb {
-        (ea, sa, eb, sb)
-    } else {
-        (eb, sb, ea, sa)
-    };
+    let (ea, sa, eb, sb) = if ea >= eb { (ea, sa, eb, sb) } else { (eb, sb, ea, sa) };
     let (hi, lo) = align(sb, (ea - eb) as u32);
     let (sum, carry) = sa.overflowing_add(hi);
     if carry {
-        return Unrounded {
-            exp: ea + 1,
-            hi: sum >> 1 | 1 << 63,
-            lo: lo >> 1 | sum << 63 | lo & 1,
-        };
+        return Unrounded { exp: ea + 1, hi: sum >> 1 | 1 << 63, lo: lo >> 1 | sum << 63 | lo & 1 };
     }
-    Unrounded {
-        exp: ea,
-        hi: sum,
-        lo,
-    }
+    Unrounded { exp: ea, hi: sum, lo }
 }
 
 /// Difference of two magnitudes, and whether it is negative (b > a).
 #[inline]
 pub fn sub(ea: i32, sa: u64, eb: i32, sb: u64) -> (bool, Unrounded) {
     let swap = (ea, sa) < (eb, sb);
-    let (ea, sa, eb, sb) = if swap {
-        (eb, sb, ea, sa)
-    } else {
-        (ea, sa, eb, sb)
-    };
+    let (ea, sa, eb, sb) = if swap { (eb, sb, ea, sa) } else { (ea, sa, eb, sb) };
     let (hi, lo) = align(sb, (ea - eb) as u32);
     let (lo, borrow) = 0u64.overflowing_sub(lo);
     let hi = sa.wrapping_sub(hi).wrapping_sub(u64::from(borrow));
@@ -163,28 +132,16 @@ pub fn sub(ea: i32, sa: u64, eb: i32, sb: u64) -> (bool, Unrounded) {
 pub fn mul(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
     let (hi, lo) = mul64(sa, sb);
     let n = (hi >> 63) ^ 1;
-    Unrounded {
-        exp: ea + eb + 1 - n as i32,
-        hi: hi << n | (lo >> 63) & n,
-        lo: lo << n,
-    }
+    Unrounded { exp: ea + eb + 1 - n as i32, hi: hi << n | (lo >> 63) & n, lo: lo << n }
 }
 
 /// Quotient of two magnitudes.
 #[inline]
 pub fn div(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
-    let (exp, hi, lo) = if sa >= sb {
-        (ea - eb, sa >> 1, sa << 63)
-    } else {
-        (ea - eb - 1, sa, 0)
-    };
+    let (exp, hi, lo) = if sa >= sb { (ea - eb, sa >> 1, sa << 63) } else { (ea - eb - 1, sa, 0) };
     let (q, r) = div_128_64(hi, lo, sb);
     // The quotient of two 64-bit significands is never exactly halfway between two of them.
-    let lo = if r == 0 {
-        0
-    } else {
-        u64::from(r > sb - r) << 63 | 1
-    };
+    let lo = if r == 0 { 0 } else { u64::from(r > sb - r) << 63 | 1 };
     Unrounded { exp, hi: q, lo }
 }
 
@@ -192,33 +149,20 @@ pub fn div(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
 #[inline]
 pub fn sqrt(exp: i32, sig: u64) -> Unrounded {
     // The radicand as 128 bits, so that the root has exactly 64.
-    let (n_hi, n_lo) = if exp & 1 == 0 {
-        (sig >> 1, sig << 63)
-    } else {
-        (sig, 0)
-    };
+    let (n_hi, n_lo) = if exp & 1 == 0 { (sig >> 1, sig << 63) } else { (sig, 0) };
     let s1 = n_hi.isqrt();
     let r1 = n_hi - s1 * s1;
     let a1 = n_lo >> 32;
     let num = r1 << 31 | a1 >> 1;
     let (q, u) = (num / s1, num % s1 * 2 + (a1 & 1));
     let mut s = (u128::from(s1) << 32) + u128::from(q);
-    let mut r =
-        ((i128::from(u)) << 32) + i128::from(n_lo & 0xFFFF_FFFF) - (i128::from(q) * i128::from(q));
+    let mut r = ((i128::from(u)) << 32) + i128::from(n_lo & 0xFFFF_FFFF) - (i128::from(q) * i128::from(q));
     if r < 0 {
         r += (2 * s - 1) as i128;
         s -= 1;
     }
-    let lo = if r == 0 {
-        0
-    } else {
-        u64::from(r > s as i128) << 63 | 1
-    };
-    Unrounded {
-        exp: exp >> 1,
-        hi: s as u64,
-        lo,
-    }
+    let lo = if r == 0 { 0 } else { u64::from(r > s as i128) << 63 | 1 };
+    Unrounded { exp: exp >> 1, hi: s as u64, lo }
 }
 
 #[cfg(test)]
@@ -243,10 +187,7 @@ mod tests {
             assert_eq!(mul64_by_halves(a, b), mul64(a, b));
             let n = u128::from(a % c) << 64 | u128::from(b);
             let (q, r) = div_128_64(a % c, b, c);
-            assert_eq!(
-                (u128::from(q), u128::from(r)),
-                (n / u128::from(c), n % u128::from(c))
-            );
+            assert_eq!((u128::from(q), u128::from(r)), (n / u128::from(c), n % u128::from(c)));
             let root = sqrt((a & 1) as i32, c);
             let n = u128::from(c) << if a & 1 == 0 { 63 } else { 64 };
             assert_eq!(u128::from(root.hi), n.isqrt());

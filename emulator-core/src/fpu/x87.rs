@@ -93,30 +93,12 @@ impl Default for X87 {
 impl X87 {
     /// The state after RESET (SDM vol. 3 table 9-1); software runs FNINIT before use.
     pub fn new() -> X87 {
-        X87 {
-            sigs: [0; 8],
-            ses: [0; 8],
-            top: 0,
-            empty: 0,
-            cw: 0x40,
-            sw: 0,
-            fip: 0,
-            fcs: 0,
-            fdp: 0,
-            fds: 0,
-            fop: 0,
-        }
+        X87 { sigs: [0; 8], ses: [0; 8], top: 0, empty: 0, cw: 0x40, sw: 0, fip: 0, fcs: 0, fdp: 0, fds: 0, fop: 0 }
     }
 
     /// FNINIT.
     pub fn init(&mut self) {
-        *self = X87 {
-            sigs: self.sigs,
-            ses: self.ses,
-            empty: 0xFF,
-            cw: 0x37F,
-            ..X87::new()
-        };
+        *self = X87 { sigs: self.sigs, ses: self.ses, empty: 0xFF, cw: 0x37F, ..X87::new() };
     }
 
     /// Whether an unmasked exception waits to be reported (#MF, or IRQ 13 with CR0.NE clear).
@@ -173,10 +155,7 @@ impl X87 {
     /// Physical register p, below 8.
     #[inline(always)]
     pub(super) fn register(&self, p: usize) -> F80 {
-        F80 {
-            sig: self.sigs[p],
-            se: self.ses[p],
-        }
+        F80 { sig: self.sigs[p], se: self.ses[p] }
     }
 
     #[inline(always)]
@@ -230,11 +209,7 @@ impl X87 {
         const BEFORE: u16 = IE | DE | ZE;
         let stopped = flags & !self.cw & BEFORE != 0;
         // An exception found before the operation keeps those of its result from being seen.
-        let flags = if stopped && flags & SF == 0 {
-            flags & BEFORE
-        } else {
-            flags
-        };
+        let flags = if stopped && flags & SF == 0 { flags & BEFORE } else { flags };
         self.sw = self.sw & !C1 | flags | ES | BUSY;
         !stopped
     }
@@ -266,11 +241,7 @@ impl X87 {
             }
             return;
         }
-        let (a, b) = if to_sti {
-            (self.st(sti), self.st(0))
-        } else {
-            (self.st(0), self.st(sti))
-        };
+        let (a, b) = if to_sti { (self.st(sti), self.st(0)) } else { (self.st(0), self.st(sti)) };
         let mut env = Env::new(self.cw);
         let result = apply::<KIND>(&mut env, a, b);
         if self.finish(env.flags) {
@@ -518,11 +489,7 @@ impl X87 {
             self.sw &= !C2;
         }
         if self.is_empty(0) || !self.is_empty(7) {
-            let ok = if self.is_empty(0) {
-                self.underflow()
-            } else {
-                self.overflow()
-            };
+            let ok = if self.is_empty(0) { self.underflow() } else { self.overflow() };
             if ok {
                 self.set_st(0, F80::INDEFINITE);
                 self.push(F80::INDEFINITE);
@@ -587,8 +554,5 @@ impl X87 {
 }
 
 fn is_nan(a: F80) -> bool {
-    matches!(
-        a.class(),
-        Class::Quiet | Class::Signalling | Class::Unsupported
-    )
+    matches!(a.class(), Class::Quiet | Class::Signalling | Class::Unsupported)
 }

@@ -167,7 +167,10 @@ impl Board {
             i8042: I8042::new(),
             dma: Dma::new(),
             port92: Port92::new(),
-            uarts: SERIAL_PORTS[..serials.min(4)].iter().map(|&(base, irq, event)| Uart::new(base, irq, event)).collect(),
+            uarts: SERIAL_PORTS[..serials.min(4)]
+                .iter()
+                .map(|&(base, irq, event)| Uart::new(base, irq, event))
+                .collect(),
             floppy: Floppy::new(),
             ide: Ide::new(),
             vga: Vga::new(),
@@ -366,7 +369,8 @@ impl Board {
         // A level-triggered line that stays up may answer an EOI with a new message; that ends because
         // each message sets remote IRR.
         loop {
-            let mut messages: Vec<(Option<usize>, ApicMessage)> = self.io_apic.take_messages().into_iter().map(|m| (None, m)).collect();
+            let mut messages: Vec<(Option<usize>, ApicMessage)> =
+                self.io_apic.take_messages().into_iter().map(|m| (None, m)).collect();
             let mut ended = Vec::new();
             for (i, lapic) in self.lapics.iter_mut().enumerate() {
                 messages.extend(lapic.take_ipis().into_iter().map(|m| (Some(i), m)));

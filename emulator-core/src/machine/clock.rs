@@ -43,7 +43,15 @@ impl Clock {
     /// A clock at time 0 and count 0.
     #[must_use]
     pub fn new(mode: ClockMode) -> Self {
-        Self { mode, base_time: 0, base_count: 0, rate: DETERMINISTIC_NS << FRACTION, host_offset: 0, last_host: None, last_count: 0 }
+        Self {
+            mode,
+            base_time: 0,
+            base_count: 0,
+            rate: DETERMINISTIC_NS << FRACTION,
+            host_offset: 0,
+            last_host: None,
+            last_count: 0,
+        }
     }
 
     /// Which clock this is.

@@ -105,7 +105,9 @@ pub enum ConfigError {
     #[error("the {0} image is empty")]
     EmptyImage(&'static str),
     /// Not whole sectors.
-    #[error("the {what} image has {bytes} bytes, which is not a multiple of its {sector}-byte sectors: is it truncated or compressed?")]
+    #[error(
+        "the {what} image has {bytes} bytes, which is not a multiple of its {sector}-byte sectors: is it truncated or compressed?"
+    )]
     OddSize {
         /// Which image.
         what: &'static str,

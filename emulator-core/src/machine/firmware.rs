@@ -17,7 +17,9 @@ fn boot_paths(config: &MachineConfig) -> Vec<String> {
             .drives
             .iter()
             .enumerate()
-            .filter(move |(_, d)| matches!((d, want_cd), (Some(DriveConfig::Disk(_)), false) | (Some(DriveConfig::Cdrom(_)), true)))
+            .filter(move |(_, d)| {
+                matches!((d, want_cd), (Some(DriveConfig::Disk(_)), false) | (Some(DriveConfig::Cdrom(_)), true))
+            })
             .map(|(n, _)| BootDevice::Ide { channel: (n / 2) as u8, unit: (n % 2) as u8 })
     };
     let mut order = Vec::new();

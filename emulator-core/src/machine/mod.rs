@@ -78,7 +78,8 @@ impl Machine {
         let model = config.cpu.unwrap_or(CpuModel::PentiumIII);
         let fw_cfg = firmware::fw_cfg(&config)?;
         let mem = Memory::new(config.memory as u32 & !0xfff, &config.bios);
-        let mut board = Board::new(mem, Clock::new(config.clock), fw_cfg, config.cpus, config.serials, config.debug_exit);
+        let mut board =
+            Board::new(mem, Clock::new(config.clock), fw_cfg, config.cpus, config.serials, config.debug_exit);
         firmware::attach(&mut board, config);
         let cpus = (0..board.cpu_count()).map(|i| Cpu::new(i, model)).collect();
         let mut machine = Self { board, cpus, code: CodeCache::default(), resets: 0, idle: 0, powered_off: false };
@@ -297,7 +298,8 @@ impl Machine {
     #[must_use]
     pub fn ram_hash(&self) -> u64 {
         let block = self.board.mem.block();
-        (0..self.board.mem.ram_size() / 8).fold(0xcbf2_9ce4_8422_2325, |h, i| (h ^ block.read_u64(i * 8)).wrapping_mul(0x0000_0100_0000_01b3))
+        (0..self.board.mem.ram_size() / 8)
+            .fold(0xcbf2_9ce4_8422_2325, |h, i| (h ^ block.read_u64(i * 8)).wrapping_mul(0x0000_0100_0000_01b3))
     }
 
     /// Use of the hard disks and CD-ROMs (0 to 3) and floppies (4, 5).

@@ -78,10 +78,7 @@ impl Memory {
             tlb_epoch: 0,
         };
         memory.block.fill(memory.rom_offset(), ROM_SIZE, 0xff);
-        memory.block.write(
-            memory.rom_offset() + ROM_SIZE - rom_len,
-            &bios[..rom_len as usize],
-        );
+        memory.block.write(memory.rom_offset() + ROM_SIZE - rom_len, &bios[..rom_len as usize]);
         memory
     }
 
@@ -119,11 +116,7 @@ impl Memory {
             0xc0000..0x10_0000 => {
                 let pam = self.pam[((addr - PAM_FIRST) / PAM_STEP) as usize];
                 let to_ram = if write { pam.write_ram } else { pam.read_ram };
-                if to_ram {
-                    self.ram_or_void(addr)
-                } else {
-                    self.rom_page(addr + 0xfff0_0000)
-                }
+                if to_ram { self.ram_or_void(addr) } else { self.rom_page(addr + 0xfff0_0000) }
             }
             0xfffc_0000..=0xffff_ffff => self.rom_page(addr),
             _ if addr < u64::from(self.ram_size) => Frame::Memory(addr as u32),
@@ -135,11 +128,7 @@ impl Memory {
     }
 
     fn ram_or_void(&self, addr: u64) -> Frame {
-        if addr < u64::from(self.ram_size) {
-            Frame::Memory(addr as u32)
-        } else {
-            Frame::Mmio
-        }
+        if addr < u64::from(self.ram_size) { Frame::Memory(addr as u32) } else { Frame::Mmio }
     }
 
     /// `addr` is an address below 4 GiB; the image ends there.
@@ -225,18 +214,14 @@ impl Memory {
     #[inline]
     #[must_use]
     pub fn page_has_code(&self, offset: u32) -> bool {
-        self.code
-            .get((offset >> 12) as usize)
-            .is_some_and(|&b| b != 0)
+        self.code.get((offset >> 12) as usize).is_some_and(|&b| b != 0)
     }
 
     /// Whether a store of `len` bytes (inside one page) hits a granule that holds code.
     #[inline]
     #[must_use]
     pub fn store_hits_code(&self, offset: u32, len: u32) -> bool {
-        self.code
-            .get((offset >> 12) as usize)
-            .is_some_and(|&b| b & granules(offset, len) != 0)
+        self.code.get((offset >> 12) as usize).is_some_and(|&b| b & granules(offset, len) != 0)
     }
 
     /// Must follow every write to the block that did not go through a TLB: marks overwritten code stale
@@ -272,10 +257,7 @@ impl Memory {
     #[inline]
     pub fn mark_vram_dirty(&mut self, offset: u32) {
         if offset >= self.ram_size {
-            if let Some(d) = self
-                .vram_dirty
-                .get_mut(((offset - self.ram_size) >> 12) as usize)
-            {
+            if let Some(d) = self.vram_dirty.get_mut(((offset - self.ram_size) >> 12) as usize) {
                 *d = true;
             }
         }
@@ -285,10 +267,7 @@ impl Memory {
     /// [`clear_vram_dirty`](Self::clear_vram_dirty).
     #[must_use]
     pub fn vram_dirty(&self, from: u32, to: u32) -> bool {
-        let (a, b) = (
-            (from >> 12) as usize,
-            (to.div_ceil(PAGE as u32) as usize).min(self.vram_dirty.len()),
-        );
+        let (a, b) = ((from >> 12) as usize, (to.div_ceil(PAGE as u32) as usize).min(self.vram_dirty.len()));
         a < b && self.vram_dirty[a..b].iter().any(|&d| d)
     }
 
@@ -310,9 +289,7 @@ impl Memory {
             let at = addr + done as u64;
             let n = ((PAGE - at % PAGE) as usize).min(out.len() - done);
             match self.frame(at, false) {
-                Frame::Memory(o) | Frame::Rom(o) => self
-                    .block
-                    .read(o + (at % PAGE) as u32, &mut out[done..done + n]),
+                Frame::Memory(o) | Frame::Rom(o) => self.block.read(o + (at % PAGE) as u32, &mut out[done..done + n]),
                 Frame::Mmio => out[done..done + n].fill(0xff),
             }
             done += n;
@@ -362,13 +339,7 @@ mod tests {
         m.dma_write(0xfffff, &[1]);
         m.dma_read(0xfffff, &mut b);
         assert_eq!(b, [0x5a]);
-        m.set_pam(
-            15,
-            Pam {
-                read_ram: true,
-                write_ram: true,
-            },
-        );
+        m.set_pam(15, Pam { read_ram: true, write_ram: true });
         m.dma_write(0xfffff, &[1]);
         m.dma_read(0xfffff, &mut b);
         assert_eq!(b, [1]);

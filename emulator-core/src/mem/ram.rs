@@ -2,10 +2,7 @@
 //!
 //! It is the only module that touches the block, and one of the few with `unsafe`: vCPUs on several
 //! threads may share the block, so it is accessed through a raw pointer and never through references.
-#![allow(
-    unsafe_code,
-    reason = "shared guest memory cannot be a Rust slice; each block states its invariant"
-)]
+#![allow(unsafe_code, reason = "shared guest memory cannot be a Rust slice; each block states its invariant")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
@@ -53,12 +50,7 @@ macro_rules! access {
                 return;
             }
             // SAFETY: as for the read.
-            unsafe {
-                self.ptr
-                    .add(offset as usize)
-                    .cast::<$t>()
-                    .write_unaligned(value.to_le())
-            }
+            unsafe { self.ptr.add(offset as usize).cast::<$t>().write_unaligned(value.to_le()) }
         }
     };
 }
@@ -111,26 +103,14 @@ impl Ram {
         let n = out.len().min(self.len.saturating_sub(offset as usize));
         out[n..].fill(0);
         // SAFETY: `offset + n <= len`, and `out` is a distinct Rust allocation.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                self.ptr.add((offset as usize).min(self.len)),
-                out.as_mut_ptr(),
-                n,
-            )
-        }
+        unsafe { std::ptr::copy_nonoverlapping(self.ptr.add((offset as usize).min(self.len)), out.as_mut_ptr(), n) }
     }
 
     /// Copies bytes in; what lies outside the block is dropped.
     pub fn write(&self, offset: u32, data: &[u8]) {
         let n = data.len().min(self.len.saturating_sub(offset as usize));
         // SAFETY: as for `read`.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                data.as_ptr(),
-                self.ptr.add((offset as usize).min(self.len)),
-                n,
-            )
-        }
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.ptr.add((offset as usize).min(self.len)), n) }
     }
 
     /// Moves `n` bytes inside the block (overlap allowed); out-of-range moves are ignored.
@@ -138,13 +118,7 @@ impl Ram {
         let fits = |o: u32| o as usize + n as usize <= self.len;
         if fits(src) && fits(dst) {
             // SAFETY: both ranges are inside the block.
-            unsafe {
-                std::ptr::copy(
-                    self.ptr.add(src as usize),
-                    self.ptr.add(dst as usize),
-                    n as usize,
-                )
-            }
+            unsafe { std::ptr::copy(self.ptr.add(src as usize), self.ptr.add(dst as usize), n as usize) }
         }
     }
 

@@ -81,11 +81,7 @@ impl Descriptor {
     /// Entry point in a gate: 16-bit gates have 16 bits of it.
     pub fn gate_offset(&self) -> u32 {
         let low = self.raw as u16;
-        if self.wide() {
-            u32::from(low) | (self.raw >> 32) as u32 & 0xffff_0000
-        } else {
-            low.into()
-        }
+        if self.wide() { u32::from(low) | (self.raw >> 32) as u32 & 0xffff_0000 } else { low.into() }
     }
 
     /// Parameter count of a call gate.
@@ -142,11 +138,7 @@ impl Cpu {
     }
 
     /// Sets the accessed bit of a code or data descriptor in memory, and returns the segment as loaded.
-    pub(in crate::cpu) fn mark_accessed<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        descriptor: Descriptor,
-    ) -> Exec<Segment> {
+    pub(in crate::cpu) fn mark_accessed<B: CpuBus>(&mut self, bus: &mut B, descriptor: Descriptor) -> Exec<Segment> {
         let raw = descriptor.raw | ACCESSED;
         if raw != descriptor.raw {
             self.sys_write8(bus, descriptor.at.wrapping_add(5), (raw >> 40) as u8)?;

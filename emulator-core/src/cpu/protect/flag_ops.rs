@@ -26,11 +26,7 @@ impl Cpu {
                 image |= flags::IF;
             }
         }
-        if opsize32 {
-            self.push32(bus, image)
-        } else {
-            self.push16(bus, image as u16)
-        }
+        if opsize32 { self.push32(bus, image) } else { self.push16(bus, image as u16) }
     }
 
     /// POPF and POPFD.
@@ -62,11 +58,8 @@ impl Cpu {
 
     /// Which flag CLI and STI change; #GP(0) when neither may.
     fn interrupt_flag(&self) -> Exec<InterruptFlag> {
-        let virtual_allowed = if self.vm86() {
-            self.cr4 & cr4::VME != 0
-        } else {
-            self.cr4 & cr4::PVI != 0 && self.cpl == 3
-        };
+        let virtual_allowed =
+            if self.vm86() { self.cr4 & cr4::VME != 0 } else { self.cr4 & cr4::PVI != 0 && self.cpl == 3 };
         if !self.protected() || self.cpl <= self.iopl() {
             Ok(InterruptFlag::Real)
         } else if virtual_allowed {

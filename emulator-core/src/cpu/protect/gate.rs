@@ -75,11 +75,7 @@ impl Cpu {
                 self.activity = Activity::Shutdown;
                 return Delivered::Shutdown;
             }
-            current = if next.escalates(current) {
-                Fault::df(0)
-            } else {
-                next
-            };
+            current = if next.escalates(current) { Fault::df(0) } else { next };
         }
     }
 
@@ -123,11 +119,7 @@ impl Cpu {
     }
 
     fn enter_handler<B: CpuBus>(&mut self, bus: &mut B, vector: u8, source: Source) -> Exec {
-        let back = if source.after_instruction() {
-            self.next_rip
-        } else {
-            self.rip
-        } as u32;
+        let back = if source.after_instruction() { self.next_rip } else { self.rip } as u32;
         let debug_exception = vector == 1;
         if !self.protected() {
             self.interrupt_real(bus, vector, back, source)?;
@@ -146,13 +138,7 @@ impl Cpu {
     }
 
     /// Through the real-mode interrupt vector table.
-    fn interrupt_real<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        vector: u8,
-        back: u32,
-        source: Source,
-    ) -> Exec {
+    fn interrupt_real<B: CpuBus>(&mut self, bus: &mut B, vector: u8, back: u32, source: Source) -> Exec {
         let entry = u32::from(vector) * 4;
         if entry + 3 > self.idtr.limit.into() {
             return Err(Fault::gp(u16::from(vector) * 8 + 2 + source.ext()));
@@ -160,10 +146,7 @@ impl Cpu {
         let at = (self.idtr.base as u32).wrapping_add(entry);
         let target = self.sys_read32(bus, at)?;
         let mut frame = Frame::new(false);
-        frame
-            .push(self.eflags())
-            .push(self.segment(Seg::Cs).selector.into())
-            .push(back);
+        frame.push(self.eflags()).push(self.segment(Seg::Cs).selector.into()).push(back);
         let stack = self.current_stack();
         let sp = self.check_frame(bus, &frame, &stack, Fault::ss(source.ext()))?;
         let offset = target & 0xffff;
@@ -177,13 +160,7 @@ impl Cpu {
     }
 
     /// Through a gate of the IDT.
-    fn interrupt_protected<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        vector: u8,
-        back: u32,
-        source: Source,
-    ) -> Exec {
+    fn interrupt_protected<B: CpuBus>(&mut self, bus: &mut B, vector: u8, back: u32, source: Source) -> Exec {
         use system_type::*;
         let ext = source.ext();
         let in_idt = u16::from(vector) * 8 + 2 + ext;
@@ -192,11 +169,7 @@ impl Cpu {
             return Err(Fault::gp(in_idt));
         }
         let at = (self.idtr.base as u32).wrapping_add(entry);
-        let gate = Descriptor {
-            at,
-            selector: 0,
-            raw: self.sys_read64(bus, at)?,
-        };
+        let gate = Descriptor { at, selector: 0, raw: self.sys_read64(bus, at)? };
         let masks = match gate.system_type() {
             Some(TASK_GATE | TRAP_GATE16 | TRAP_GATE32) => false,
             Some(INTERRUPT_GATE16 | INTERRUPT_GATE32) => true,
@@ -230,17 +203,12 @@ impl Cpu {
                     frame.push(self.segment(seg).selector.into());
                 }
             }
-            frame
-                .push(self.segment(Seg::Ss).selector.into())
-                .push(self.reg32(RSP));
+            frame.push(self.segment(Seg::Ss).selector.into()).push(self.reg32(RSP));
             (stack, Fault::ss(code(stack.segment.selector, ext)))
         } else {
             (self.current_stack(), Fault::ss(ext))
         };
-        frame
-            .push(self.pushed_flags(source))
-            .push(self.segment(Seg::Cs).selector.into())
-            .push(back);
+        frame.push(self.pushed_flags(source)).push(self.segment(Seg::Cs).selector.into()).push(back);
         if let Some(error) = source.error_code() {
             frame.push(error.into());
         }
@@ -275,12 +243,7 @@ impl Cpu {
     }
 
     /// The handler's code segment that an interrupt or trap gate names.
-    fn handler_code<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        gate: &Descriptor,
-        ext: u16,
-    ) -> Exec<Descriptor> {
+    fn handler_code<B: CpuBus>(&mut self, bus: &mut B, gate: &Descriptor, ext: u16) -> Exec<Descriptor> {
         let selector = gate.gate_selector();
         if is_null(selector) {
             return Err(Fault::gp(ext));
@@ -298,25 +261,18 @@ impl Cpu {
     }
 
     /// Through a task gate; the error code goes onto the new task's stack.
-    fn interrupt_task<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        gate: &Descriptor,
-        back: u32,
-        source: Source,
-    ) -> Exec {
+    fn interrupt_task<B: CpuBus>(&mut self, bus: &mut B, gate: &Descriptor, back: u32, source: Source) -> Exec {
         let ext = source.ext();
         let tss = self.task_of_gate(bus, gate, ext)?;
         // The old task resumes at `back` (the outgoing TSS takes it from `next_rip`), with RF as pushed.
         let saved = (self.next_rip, self.system_flags);
         self.next_rip = back.into();
         self.system_flags = self.pushed_flags(source) & !flags::STATUS;
-        self.switch_task(bus, &tss, Cause::Gate, ext)
-            .inspect_err(|_| {
-                if self.tr.selector != tss.selector {
-                    (self.next_rip, self.system_flags) = saved;
-                }
-            })?;
+        self.switch_task(bus, &tss, Cause::Gate, ext).inspect_err(|_| {
+            if self.tr.selector != tss.selector {
+                (self.next_rip, self.system_flags) = saved;
+            }
+        })?;
         if let Some(error) = source.error_code() {
             let wide = tss.wide();
             let mut frame = Frame::new(wide);

@@ -62,13 +62,7 @@ impl Cpu {
     }
 
     /// The same or an outer level; all but the flags.
-    fn iret_protected<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        found: Descriptor,
-        offset: u32,
-        wide: bool,
-    ) -> Exec {
+    fn iret_protected<B: CpuBus>(&mut self, bus: &mut B, found: Descriptor, offset: u32, wide: bool) -> Exec {
         let size = if wide { 4 } else { 2 };
         let cpl = found.segment().rpl();
         if cpl == self.cpl {
@@ -136,11 +130,7 @@ impl Cpu {
             return Err(Fault::gp(0));
         }
         let mask = LOW & !(flags::IF | flags::IOPL);
-        let vif = if popped & flags::IF != 0 {
-            flags::VIF
-        } else {
-            0
-        };
+        let vif = if popped & flags::IF != 0 { flags::VIF } else { 0 };
         Ok(self.eflags() & !(mask | flags::VIF) | popped & mask | vif)
     }
 

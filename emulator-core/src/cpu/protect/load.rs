@@ -16,11 +16,7 @@ impl Cpu {
         let segment = if self.vm86() {
             Segment::vm86(selector)
         } else if old.present() && old.rights & rights::S != 0 {
-            Segment {
-                selector,
-                base: u64::from(selector) << 4,
-                ..old
-            }
+            Segment { selector, base: u64::from(selector) << 4, ..old }
         } else {
             Segment::real(selector)
         };
@@ -105,11 +101,7 @@ impl Cpu {
 
     /// Privilege and mode checks that LLDT, LTR and their kind share: #UD outside protected mode, #GP(0) above ring 0.
     pub(in crate::cpu) fn system_register_access(&self) -> Exec {
-        if self.real_segments() {
-            Err(Fault::UD)
-        } else {
-            self.require_ring0()
-        }
+        if self.real_segments() { Err(Fault::UD) } else { self.require_ring0() }
     }
 
     /// A system descriptor in the GDT of one of the types `allowed`, and present.
@@ -124,10 +116,7 @@ impl Cpu {
             return Err(invalid);
         }
         let descriptor = self.descriptor(bus, selector, invalid)?;
-        if !descriptor
-            .system_type()
-            .is_some_and(|t| allowed.contains(&t))
-        {
+        if !descriptor.system_type().is_some_and(|t| allowed.contains(&t)) {
             return Err(invalid);
         }
         if !descriptor.present() {
@@ -142,8 +131,7 @@ impl Cpu {
         self.ldtr = if is_null(selector) {
             Segment::null(selector)
         } else {
-            self.system_descriptor(bus, selector, &[system_type::LDT])?
-                .segment()
+            self.system_descriptor(bus, selector, &[system_type::LDT])?.segment()
         };
         Ok(())
     }

@@ -22,9 +22,7 @@ impl Cpu {
             return Ok(None);
         }
         let found = self.find_descriptor(bus, selector)?;
-        Ok(found
-            .map(|d| d.segment())
-            .filter(|s| wanted(s) && (s.is_conforming() || s.dpl() >= self.cpl.max(s.rpl()))))
+        Ok(found.map(|d| d.segment()).filter(|s| wanted(s) && (s.is_conforming() || s.dpl() >= self.cpl.max(s.rpl()))))
     }
 
     fn answer(&mut self, yes: bool) {
@@ -36,17 +34,7 @@ impl Cpu {
         use system_type::*;
         let known = |s: &Segment| {
             s.system_type().is_none_or(|t| {
-                matches!(
-                    t,
-                    TSS16
-                        | LDT
-                        | TSS16_BUSY
-                        | CALL_GATE16
-                        | TASK_GATE
-                        | TSS32
-                        | TSS32_BUSY
-                        | CALL_GATE32
-                )
+                matches!(t, TSS16 | LDT | TSS16_BUSY | CALL_GATE16 | TASK_GATE | TSS32 | TSS32_BUSY | CALL_GATE32)
             })
         };
         let segment = self.visible_segment(bus, selector, known)?;
@@ -57,10 +45,8 @@ impl Cpu {
     /// LSL: sets ZF and returns the limit in bytes when the descriptor is visible.
     pub fn lsl<B: CpuBus>(&mut self, bus: &mut B, selector: u16) -> Exec<Option<u32>> {
         use system_type::*;
-        let known = |s: &Segment| {
-            s.system_type()
-                .is_none_or(|t| matches!(t, TSS16 | LDT | TSS16_BUSY | TSS32 | TSS32_BUSY))
-        };
+        let known =
+            |s: &Segment| s.system_type().is_none_or(|t| matches!(t, TSS16 | LDT | TSS16_BUSY | TSS32 | TSS32_BUSY));
         let segment = self.visible_segment(bus, selector, known)?;
         self.answer(segment.is_some());
         Ok(segment.map(|s| s.limit))

@@ -19,11 +19,7 @@ pub(in crate::cpu) struct Frame {
 impl Frame {
     /// An empty frame of 32-bit (`wide`) or 16-bit words.
     pub fn new(wide: bool) -> Self {
-        Self {
-            words: [0; FRAME_MAX],
-            len: 0,
-            wide,
-        }
+        Self { words: [0; FRAME_MAX], len: 0, wide }
     }
 
     /// Adds a word.
@@ -119,18 +115,9 @@ impl Cpu {
     }
 
     /// Reads the word `skip` bytes above the top of the stack without popping.
-    pub(in crate::cpu) fn peek<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        skip: u32,
-        wide: bool,
-    ) -> Exec<u32> {
+    pub(in crate::cpu) fn peek<B: CpuBus>(&mut self, bus: &mut B, skip: u32, wide: bool) -> Exec<u32> {
         let at = self.sp().wrapping_add(skip) & self.sp_mask();
-        if wide {
-            self.read32(bus, Seg::Ss as u8, at)
-        } else {
-            Ok(self.read16(bus, Seg::Ss as u8, at)?.into())
-        }
+        if wide { self.read32(bus, Seg::Ss as u8, at) } else { Ok(self.read16(bus, Seg::Ss as u8, at)?.into()) }
     }
 
     /// Releases `bytes` of the stack.
@@ -140,11 +127,7 @@ impl Cpu {
 
     /// The stack as it is now.
     pub(in crate::cpu) fn current_stack(&self) -> Stack {
-        Stack {
-            segment: *self.segment(Seg::Ss),
-            sp: self.reg32(RSP),
-            user: self.cpl == 3,
-        }
+        Stack { segment: *self.segment(Seg::Ss), sp: self.reg32(RSP), user: self.cpl == 3 }
     }
 
     /// Checks that a frame can be pushed: limit (`full` otherwise) and pages. Returns the new stack pointer.
@@ -163,10 +146,7 @@ impl Cpu {
         if !stack.segment.present() {
             return Err(full);
         }
-        if total > 0
-            && bottom <= top.wrapping_sub(1) & mask
-            && stack.segment.contains(bottom.into(), total.into())
-        {
+        if total > 0 && bottom <= top.wrapping_sub(1) & mask && stack.segment.contains(bottom.into(), total.into()) {
             // No word wraps: one check for the whole range.
             let lin = base.wrapping_add(bottom);
             let entry = self.tlb.write[tlb::slot(lin, stack.user.into())];
@@ -187,12 +167,7 @@ impl Cpu {
     }
 
     /// Stores a frame that [`check_frame`](Self::check_frame) has passed. Data breakpoints on it trap afterwards.
-    pub(in crate::cpu) fn store_frame<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        frame: &Frame,
-        stack: &Stack,
-    ) -> Exec {
+    pub(in crate::cpu) fn store_frame<B: CpuBus>(&mut self, bus: &mut B, frame: &Frame, stack: &Stack) -> Exec {
         let (size, mask) = (frame.word_size(), stack.mask());
         let mut sp = stack.sp & mask;
         for &word in frame.words.iter().take(frame.len) {

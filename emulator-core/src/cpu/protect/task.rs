@@ -102,11 +102,7 @@ impl Cpu {
     }
 
     /// The busy TSS that the back link of the current one names; #TS when it cannot be resumed.
-    pub(in crate::cpu) fn task_to_resume<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        selector: u16,
-    ) -> Exec<Descriptor> {
+    pub(in crate::cpu) fn task_to_resume<B: CpuBus>(&mut self, bus: &mut B, selector: u16) -> Exec<Descriptor> {
         let types = [system_type::TSS16_BUSY, system_type::TSS32_BUSY];
         self.task_descriptor(bus, selector, &types, Fault::ts, 0)
     }
@@ -206,11 +202,7 @@ impl Cpu {
         let l = layout(wide);
         let mut word = |cpu: &mut Self, offset: u32| -> Exec<u32> {
             let at = at.wrapping_add(offset);
-            if wide {
-                cpu.sys_read32(bus, at)
-            } else {
-                Ok(cpu.sys_read16(bus, at)?.into())
-            }
+            if wide { cpu.sys_read32(bus, at) } else { Ok(cpu.sys_read16(bus, at)?.into()) }
         };
         let mut image = Image {
             cr3: None,
@@ -244,11 +236,7 @@ impl Cpu {
         let l = layout(wide);
         let mut put = |cpu: &mut Self, offset: u32, value: u32| {
             let at = at.wrapping_add(offset);
-            if wide {
-                cpu.sys_write32(bus, at, value)
-            } else {
-                cpu.sys_write16(bus, at, value as u16)
-            }
+            if wide { cpu.sys_write32(bus, at, value) } else { cpu.sys_write16(bus, at, value as u16) }
         };
         put(self, l.eip, self.next_rip as u32)?;
         put(self, l.eflags, eflags)?;
@@ -257,11 +245,7 @@ impl Cpu {
         }
         for i in 0..l.segment_count {
             let selector = self.seg[i].selector;
-            put(
-                self,
-                l.segments + l.selector_step * i as u32,
-                selector.into(),
-            )?;
+            put(self, l.segments + l.selector_step * i as u32, selector.into())?;
         }
         Ok(())
     }
@@ -285,11 +269,7 @@ impl Cpu {
         self.next_rip = self.rip;
         let nested = if cause.nests() { flags::NT } else { 0 };
         self.set_eflags(image.eflags | nested);
-        self.cpl = if self.vm86() {
-            3
-        } else {
-            (image.selectors[Seg::Cs as usize] & 3) as u8
-        };
+        self.cpl = if self.vm86() { 3 } else { (image.selectors[Seg::Cs as usize] & 3) as u8 };
         // Local breakpoints are the old task's (SDM vol. 3, 18.2.4).
         self.dr[7] &= !0x155;
         self.mode_changed();
@@ -337,11 +317,7 @@ impl Cpu {
         let found = self.descriptor(bus, selector, invalid)?;
         let segment = found.segment();
         let allowed = segment.is_code()
-            && if segment.is_conforming() {
-                segment.dpl() <= segment.rpl()
-            } else {
-                segment.dpl() == segment.rpl()
-            };
+            && if segment.is_conforming() { segment.dpl() <= segment.rpl() } else { segment.dpl() == segment.rpl() };
         if !allowed {
             return Err(invalid);
         }

@@ -35,11 +35,7 @@ impl Cpu {
 
     /// #GP when an entry point is outside its code segment.
     pub(in crate::cpu) fn check_entry(segment: &Segment, offset: u32, ext: u16) -> Exec {
-        if offset > segment.limit {
-            Err(Fault::gp(ext))
-        } else {
-            Ok(())
-        }
+        if offset > segment.limit { Err(Fault::gp(ext)) } else { Ok(()) }
     }
 
     /// Looks up what a far JMP or CALL names, with the checks that both share.
@@ -72,15 +68,9 @@ impl Cpu {
         }
         let absent = Fault::np(code(selector, 0));
         match kind {
-            system_type::CALL_GATE16 | system_type::CALL_GATE32 if found.present() => {
-                Ok(Target::Gate(found))
-            }
-            system_type::TASK_GATE if found.present() => {
-                Ok(Target::Task(self.task_of_gate(bus, &found, 0)?))
-            }
-            system_type::TSS16 | system_type::TSS32 if selector & 4 == 0 && found.present() => {
-                Ok(Target::Task(found))
-            }
+            system_type::CALL_GATE16 | system_type::CALL_GATE32 if found.present() => Ok(Target::Gate(found)),
+            system_type::TASK_GATE if found.present() => Ok(Target::Task(self.task_of_gate(bus, &found, 0)?)),
+            system_type::TSS16 | system_type::TSS32 if selector & 4 == 0 && found.present() => Ok(Target::Task(found)),
             system_type::TSS16 | system_type::TSS32 if selector & 4 != 0 => Err(invalid),
             system_type::CALL_GATE16
             | system_type::CALL_GATE32
@@ -115,13 +105,7 @@ impl Cpu {
     }
 
     /// Far JMP. `offset` is already cut to 16 bits when the operand size is 16.
-    pub fn far_jump<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        selector: u16,
-        offset: u32,
-        opsize32: bool,
-    ) -> Exec {
+    pub fn far_jump<B: CpuBus>(&mut self, bus: &mut B, selector: u16, offset: u32, opsize32: bool) -> Exec {
         let offset = if opsize32 { offset } else { offset & 0xffff };
         if self.real_segments() {
             Self::check_entry(self.segment(Seg::Cs), offset, 0)?;
@@ -132,8 +116,7 @@ impl Cpu {
             Target::Task(tss) => return self.switch_task(bus, &tss, Cause::Jump, 0),
             Target::Code(found) => (found, offset),
             Target::Gate(gate) => {
-                let allowed =
-                    |s: &Segment, cpl| s.dpl() == cpl || (s.is_conforming() && s.dpl() < cpl);
+                let allowed = |s: &Segment, cpl| s.dpl() == cpl || (s.is_conforming() && s.dpl() < cpl);
                 (self.gate_code(bus, &gate, allowed)?, gate.gate_offset())
             }
         };
@@ -145,13 +128,7 @@ impl Cpu {
     }
 
     /// Far CALL.
-    pub fn far_call<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        selector: u16,
-        offset: u32,
-        opsize32: bool,
-    ) -> Exec {
+    pub fn far_call<B: CpuBus>(&mut self, bus: &mut B, selector: u16, offset: u32, opsize32: bool) -> Exec {
         let offset = if opsize32 { offset } else { offset & 0xffff };
         if self.real_segments() {
             let mut frame = Frame::new(opsize32);
@@ -181,18 +158,10 @@ impl Cpu {
 
     /// CS and the address of the following instruction.
     fn push_return(&self, frame: &mut Frame) {
-        frame
-            .push(self.segment(Seg::Cs).selector.into())
-            .push(self.next_rip as u32);
+        frame.push(self.segment(Seg::Cs).selector.into()).push(self.next_rip as u32);
     }
 
-    fn call_same_level<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        found: Descriptor,
-        offset: u32,
-        wide: bool,
-    ) -> Exec {
+    fn call_same_level<B: CpuBus>(&mut self, bus: &mut B, found: Descriptor, offset: u32, wide: bool) -> Exec {
         let mut frame = Frame::new(wide);
         self.push_return(&mut frame);
         let stack = self.current_stack();
@@ -208,19 +177,12 @@ impl Cpu {
 
     /// A call through a gate to a more privileged level: its stack from the TSS, parameters copied
     /// (SDM vol. 3, 5.8.5).
-    fn call_inner_level<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        gate: &Descriptor,
-        found: Descriptor,
-    ) -> Exec {
+    fn call_inner_level<B: CpuBus>(&mut self, bus: &mut B, gate: &Descriptor, found: Descriptor) -> Exec {
         let (offset, wide) = (gate.gate_offset(), gate.wide());
         let cpl = found.dpl();
         let stack = self.inner_stack(bus, cpl, 0)?;
         let mut frame = Frame::new(wide);
-        frame
-            .push(self.segment(Seg::Ss).selector.into())
-            .push(self.reg32(RSP));
+        frame.push(self.segment(Seg::Ss).selector.into()).push(self.reg32(RSP));
         let size = if wide { 4 } else { 2 };
         for i in (0..gate.gate_params()).rev() {
             let word = self.peek(bus, i * size, wide)?;
@@ -240,20 +202,11 @@ impl Cpu {
     }
 
     /// The stack that the TSS names for privilege level `cpl` (SDM vol. 3, 5.8.5 and 6.12.1).
-    pub(in crate::cpu) fn inner_stack<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        cpl: u8,
-        ext: u16,
-    ) -> Exec<Stack> {
+    pub(in crate::cpu) fn inner_stack<B: CpuBus>(&mut self, bus: &mut B, cpl: u8, ext: u16) -> Exec<Stack> {
         let tss = self.tr;
         let wide = tss.system_type().is_some_and(|t| t & 8 != 0);
         let level = u32::from(cpl);
-        let (at, last) = if wide {
-            (level * 8 + 4, level * 8 + 9)
-        } else {
-            (level * 4 + 2, level * 4 + 5)
-        };
+        let (at, last) = if wide { (level * 8 + 4, level * 8 + 9) } else { (level * 4 + 2, level * 4 + 5) };
         if !tss.present() || last > tss.limit {
             return Err(Fault::ts(code(tss.selector, ext)));
         }
@@ -267,19 +220,11 @@ impl Cpu {
         };
         let segment = self.checked_stack_segment(bus, selector, cpl, Fault::ts, ext)?;
         // A 16-bit stack uses SP only; the upper half of ESP is what the TSS says all the same.
-        Ok(Stack {
-            segment,
-            sp,
-            user: cpl == 3,
-        })
+        Ok(Stack { segment, sp, user: cpl == 3 })
     }
 
     /// The code segment that a far RET or IRET returns to.
-    pub(in crate::cpu) fn return_code<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        selector: u16,
-    ) -> Exec<Descriptor> {
+    pub(in crate::cpu) fn return_code<B: CpuBus>(&mut self, bus: &mut B, selector: u16) -> Exec<Descriptor> {
         if is_null(selector) {
             return Err(Fault::gp(0));
         }
@@ -288,11 +233,7 @@ impl Cpu {
         let segment = found.segment();
         let allowed = segment.is_code()
             && segment.rpl() >= self.cpl
-            && if segment.is_conforming() {
-                segment.dpl() <= segment.rpl()
-            } else {
-                segment.dpl() == segment.rpl()
-            };
+            && if segment.is_conforming() { segment.dpl() <= segment.rpl() } else { segment.dpl() == segment.rpl() };
         if !allowed {
             return Err(invalid);
         }
@@ -303,12 +244,7 @@ impl Cpu {
     }
 
     /// The stack of the outer level that a far RET or IRET returns to.
-    pub(in crate::cpu) fn return_stack<B: CpuBus>(
-        &mut self,
-        bus: &mut B,
-        selector: u16,
-        cpl: u8,
-    ) -> Exec<Segment> {
+    pub(in crate::cpu) fn return_stack<B: CpuBus>(&mut self, bus: &mut B, selector: u16, cpl: u8) -> Exec<Segment> {
         self.checked_stack_segment(bus, selector, cpl, Fault::gp, 0)
     }
 

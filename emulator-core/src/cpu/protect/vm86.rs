@@ -25,11 +25,7 @@ impl Cpu {
             return Ok(false);
         }
         if self.cr4 & cr4::VME == 0 || self.interrupt_map_bit(bus, vector)? {
-            return if self.iopl() < 3 {
-                Err(Fault::gp(0))
-            } else {
-                Ok(false)
-            };
+            return if self.iopl() < 3 { Err(Fault::gp(0)) } else { Ok(false) };
         }
         // The 8086 program's vector table is at linear 0 and read with its own (user) privilege.
         let target = self.read_lin32(bus, u32::from(vector) * 4)?;
@@ -42,10 +38,7 @@ impl Cpu {
             }
         }
         let mut frame = Frame::new(false);
-        frame
-            .push(image)
-            .push(self.segment(Seg::Cs).selector.into())
-            .push(back);
+        frame.push(image).push(self.segment(Seg::Cs).selector.into()).push(back);
         let stack = self.current_stack();
         let sp = self.check_frame(bus, &frame, &stack, Fault::ss(0))?;
         self.store_frame(bus, &frame, &stack)?;

@@ -23,8 +23,10 @@ fn single(op: SimdOp, a: u32, b: u32, imm: u8, env: &mut SseEnv) -> u32 {
     }
 }
 
-/// One binary64 element.
-fn double(op: SimdOp, a: u64, b: u64, imm: u8, env: &mut SseEnv) -> u64 {
+/// One binary64 element; `op` is one of the scalar or packed double operations.
+#[must_use]
+#[inline]
+pub fn double(op: SimdOp, a: u64, b: u64, imm: u8, env: &mut SseEnv) -> u64 {
     use SimdOp::*;
     match op {
         Addpd | Addsd => add_f64(a, b, env),

@@ -14,8 +14,7 @@ macro_rules! lanes {
 
         #[inline(always)]
         pub(super) fn $join(v: [$t; $n]) -> u128 {
-            const SIZE: usize = size_of::<$t>();
-            u128::from_le_bytes(std::array::from_fn(|i| v[i / SIZE].to_le_bytes()[i % SIZE]))
+            v.iter().rev().fold(0, |r: u128, e| r.unbounded_shl($t::BITS) | u128::from(*e))
         }
 
         #[inline(always)]
@@ -124,8 +123,8 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8) -> u128 {
         Psubusb => map8(a, b, u8::saturating_sub),
         Psubusw => map16(a, b, u16::saturating_sub),
         Pmullw => map16(a, b, u16::wrapping_mul),
-        Pmulhw => map16(a, b, |x, y| (i32::from(x as i16) * i32::from(y as i16) >> 16) as u16),
-        Pmulhuw => map16(a, b, |x, y| (u32::from(x) * u32::from(y) >> 16) as u16),
+        Pmulhw => map16(a, b, |x, y| ((i32::from(x as i16) * i32::from(y as i16)) >> 16) as u16),
+        Pmulhuw => map16(a, b, |x, y| ((u32::from(x) * u32::from(y)) >> 16) as u16),
         Pmuludq => map64(a, b, |x, y| u64::from(x as u32) * u64::from(y as u32)),
         Pmaddwd => map32(a, b, |x, y| {
             let product = |shift: u32| i32::from((x >> shift) as i16).wrapping_mul(i32::from((y >> shift) as i16));

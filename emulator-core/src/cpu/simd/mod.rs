@@ -46,6 +46,9 @@ impl Cpu {
     /// Executes a [`Kind::Simd`](super::op::Kind::Simd) op.
     pub(super) fn exec_simd<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         let simd = SimdOp::of(op.imm).ok_or(Fault::UD)?;
+        if simd.is_scalar_double() {
+            return self.scalar_double(bus, op, simd);
+        }
         let info = simd.info();
         if info.dst == Class::State {
             return self.simd_state(bus, simd, op);
@@ -76,21 +79,47 @@ impl Cpu {
     /// Computes a result and takes over MXCSR's flags.
     #[inline]
     fn simd_compute(&mut self, simd: SimdOp, info: &Info, a: u128, b: u128, imm: u8) -> Exec<u128> {
+        if matches!(simd, SimdOp::Mova | SimdOp::Movu) {
+            return Ok(b);
+        }
         if !info.float {
             return Ok(integer::compute(simd, a, b, imm));
         }
         let mut env = SseEnv::new(self.mxcsr);
         let result = float::compute(simd, a, b, imm, &mut env);
+        self.finish_float(&env)?;
+        Ok(result)
+    }
+
+    /// Takes over MXCSR's flags; the fault of an unmasked exception.
+    #[inline]
+    fn finish_float(&mut self, env: &SseEnv) -> Exec {
         match env.finish() {
             Ok(mxcsr) => {
                 self.mxcsr = mxcsr;
-                Ok(result)
+                Ok(())
             }
             Err(mxcsr) => {
                 self.mxcsr = mxcsr;
                 Err(self.simd_exception())
             }
         }
+    }
+
+    /// Binary64 arithmetic on the low element: what compiled floating-point code consists of.
+    fn scalar_double<B: CpuBus>(&mut self, bus: &mut B, op: &Op, simd: SimdOp) -> Exec {
+        self.sse_usable()?;
+        let b = if op.base == REG_FORM {
+            self.xmm[usize::from(op.b & 15)] as u64
+        } else {
+            self.read64(bus, op.seg & 7, self.offset_any(op))?
+        };
+        let mut env = SseEnv::new(self.mxcsr);
+        let a = self.xmm[usize::from(op.a & 15)];
+        let result = float::double(simd, a as u64, b, op.imm as u8, &mut env);
+        self.finish_float(&env)?;
+        self.xmm[usize::from(op.a & 15)] = integer::with_low64(a, result);
+        Ok(())
     }
 
     /// An unmasked exception: #XM, or #UD for a system that does not know it.

@@ -292,4 +292,21 @@ impl SimdOp {
     pub fn info(self) -> &'static Info {
         &SimdOp::INFO[self as usize]
     }
+
+    /// Whether this is binary64 arithmetic on the low element.
+    #[inline]
+    #[must_use]
+    pub const fn is_scalar_double(self) -> bool {
+        matches!(
+            self,
+            SimdOp::Addsd
+                | SimdOp::Mulsd
+                | SimdOp::Subsd
+                | SimdOp::Minsd
+                | SimdOp::Divsd
+                | SimdOp::Maxsd
+                | SimdOp::Sqrtsd
+                | SimdOp::Cmpsd
+        )
+    }
 }

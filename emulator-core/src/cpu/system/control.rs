@@ -5,17 +5,8 @@ use crate::cpu::fault::{Exec, Fault};
 use crate::cpu::state::{Activity, Cpu, CpuModel, cr0, cr4};
 
 /// Bits of CR0 that exist; the others read as they were and ignore writes.
-const CR0_BITS: u64 = cr0::PE
-    | cr0::MP
-    | cr0::EM
-    | cr0::TS
-    | cr0::ET
-    | cr0::NE
-    | cr0::WP
-    | cr0::AM
-    | cr0::NW
-    | cr0::CD
-    | cr0::PG;
+const CR0_BITS: u64 =
+    cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
 
 impl Cpu {
     /// Bits of CR4 that this model has; setting another is #GP(0).

@@ -35,8 +35,7 @@ pub mod feature {
     /// P54C.
     pub const PENTIUM: u32 = FPU | VME | DE | PSE | TSC | MSR | MCE | CX8;
     /// Katmai.
-    pub const PENTIUM_III: u32 =
-        PENTIUM | PAE | APIC | SEP | MTRR | PGE | MCA | CMOV | PAT | PSE36 | MMX | FXSR | SSE;
+    pub const PENTIUM_III: u32 = PENTIUM | PAE | APIC | SEP | MTRR | PGE | MCA | CMOV | PAT | PSE36 | MMX | FXSR | SSE;
     /// Northwood.
     pub const PENTIUM_4: u32 = PENTIUM_III | CLFSH | SSE2;
 }
@@ -87,12 +86,7 @@ impl Cpu {
         match leaf {
             0 => {
                 let text = |s: &[u8; 4]| u32::from_le_bytes(*s);
-                [
-                    self.last_leaf(),
-                    text(b"Genu"),
-                    text(b"ntel"),
-                    text(b"ineI"),
-                ]
+                [self.last_leaf(), text(b"Genu"), text(b"ntel"), text(b"ineI")]
             }
             0x8000_0000 if extended => [0x8000_0004, 0, 0, 0],
             0x8000_0001 if extended => [0, 0, 0, NX],

@@ -103,9 +103,7 @@ impl Cpu {
     /// Notes data breakpoints that an access of `size` bytes at linear address `lin` hits; they trap after
     /// the instruction.
     pub fn data_breakpoint(&mut self, lin: u32, size: u32, write: bool) {
-        self.pending_debug |= self.breakpoints(lin, size, |k| {
-            k == Kind::Access || (write && k == Kind::Write)
-        });
+        self.pending_debug |= self.breakpoints(lin, size, |k| k == Kind::Access || (write && k == Kind::Write));
     }
 
     /// Notes I/O breakpoints (CR4.DE).

@@ -19,10 +19,6 @@ use crate::cpu::state::Cpu;
 impl Cpu {
     /// #GP(0) above privilege level 0.
     pub fn require_ring0(&self) -> Exec {
-        if self.cpl == 0 {
-            Ok(())
-        } else {
-            Err(Fault::gp(0))
-        }
+        if self.cpl == 0 { Ok(()) } else { Err(Fault::gp(0)) }
     }
 }

@@ -129,8 +129,7 @@ impl Cpu {
         }
         self.require_ring0()?;
         let value = u64::from(self.reg32(RDX)) << 32 | u64::from(self.reg32(RAX));
-        self.write_msr(bus, self.reg32(RCX), value)
-            .ok_or(Fault::gp(0))
+        self.write_msr(bus, self.reg32(RCX), value).ok_or(Fault::gp(0))
     }
 
     /// `None` for an MSR that this model does not have.
@@ -150,12 +149,8 @@ impl Cpu {
             MCG_STATUS if p6 => self.msr.mcg_status,
             MISC_ENABLE if p4 => self.msr.misc_enable | MISC_ENABLE_FIXED,
             DEBUGCTL if p6 => 0,
-            MTRR_PHYS_FIRST..=MTRR_PHYS_LAST if p6 => {
-                self.msr.mtrr_var[(msr - MTRR_PHYS_FIRST) as usize]
-            }
-            MTRR_FIX_64K | MTRR_FIX_16K..=MTRR_FIX_16K_LAST | MTRR_FIX_4K..=MTRR_FIX_4K_LAST
-                if p6 =>
-            {
+            MTRR_PHYS_FIRST..=MTRR_PHYS_LAST if p6 => self.msr.mtrr_var[(msr - MTRR_PHYS_FIRST) as usize],
+            MTRR_FIX_64K | MTRR_FIX_16K..=MTRR_FIX_16K_LAST | MTRR_FIX_4K..=MTRR_FIX_4K_LAST if p6 => {
                 self.msr.mtrr_fixed[fixed_mtrr(msr)]
             }
             PAT if p6 => self.msr.pat,
@@ -198,9 +193,7 @@ impl Cpu {
                 })?;
                 self.msr.mtrr_var[(msr - MTRR_PHYS_FIRST) as usize] = value;
             }
-            MTRR_FIX_64K | MTRR_FIX_16K..=MTRR_FIX_16K_LAST | MTRR_FIX_4K..=MTRR_FIX_4K_LAST
-                if p6 =>
-            {
+            MTRR_FIX_64K | MTRR_FIX_16K..=MTRR_FIX_16K_LAST | MTRR_FIX_4K..=MTRR_FIX_4K_LAST if p6 => {
                 valid(value.to_le_bytes().iter().all(|&t| mtrr_type(t.into())))?;
                 self.msr.mtrr_fixed[fixed_mtrr(msr)] = value;
             }

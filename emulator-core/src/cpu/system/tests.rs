@@ -316,10 +316,7 @@ fn cpuid_apic_bit_follows_the_enable() {
         lab.ok(|c, b| c.cpuid(b));
         [RAX, RBX, RCX, RDX].map(|r| lab.cpu.reg32(r))
     };
-    assert_eq!(
-        leaf(&mut lab, 0),
-        [2, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]
-    );
+    assert_eq!(leaf(&mut lab, 0), [2, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]);
     assert_eq!(leaf(&mut lab, 1), [0x673, 0, 0, 0x0383_fbff]);
     assert_eq!(leaf(&mut lab, 99), leaf(&mut lab, 2));
     msr(&mut lab, 0x1b, 0xfee0_0000);
@@ -329,10 +326,8 @@ fn cpuid_apic_bit_follows_the_enable() {
     let mut lab = Lab::real_model(CpuModel::Pentium);
     assert_eq!(leaf(&mut lab, 1), [0x543, 0, 0, 0x1bf]);
     let mut lab = Lab::real_model(CpuModel::Pentium4);
-    let name: Vec<u8> = (0x8000_0002..=0x8000_0004)
-        .flat_map(|n| leaf(&mut lab, n))
-        .flat_map(u32::to_le_bytes)
-        .collect();
+    let name: Vec<u8> =
+        (0x8000_0002..=0x8000_0004).flat_map(|n| leaf(&mut lab, n)).flat_map(u32::to_le_bytes).collect();
     assert!(name.ends_with(b"Intel(R) Pentium(R) 4 CPU 2.40GHz\0"));
     msr(&mut lab, 0xc000_0080, 0x800);
     lab.ok(|c, b| c.wrmsr(b));

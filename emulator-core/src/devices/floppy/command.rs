@@ -79,17 +79,8 @@ impl Command {
             Self::Format => 6,
             Self::Configure => 4,
             Self::Specify | Self::Seek | Self::RelativeSeek(_) => 3,
-            Self::SenseDrive
-            | Self::Recalibrate
-            | Self::ReadId
-            | Self::Perpendicular
-            | Self::Option => 2,
-            Self::SenseInterrupt
-            | Self::DumpReg
-            | Self::Version
-            | Self::Lock(_)
-            | Self::PartId
-            | Self::Invalid => 1,
+            Self::SenseDrive | Self::Recalibrate | Self::ReadId | Self::Perpendicular | Self::Option => 2,
+            Self::SenseInterrupt | Self::DumpReg | Self::Version | Self::Lock(_) | Self::PartId | Self::Invalid => 1,
         }
     }
 }
@@ -120,11 +111,7 @@ impl Floppy {
             }
             Command::Perpendicular => {
                 // The D bits change only if OW is set.
-                let d = if b[1] & 0x80 != 0 {
-                    b[1]
-                } else {
-                    self.perpendicular
-                };
+                let d = if b[1] & 0x80 != 0 { b[1] } else { self.perpendicular };
                 self.perpendicular = (d & 0x3c) | (b[1] & 3);
                 self.await_command();
             }
@@ -150,11 +137,7 @@ impl Floppy {
             Command::RelativeSeek(up) => {
                 self.head = b[1] >> 2 & 1;
                 let at = self.cylinder(drive);
-                let target = if up {
-                    at.saturating_add(b[2])
-                } else {
-                    at.saturating_sub(b[2])
-                };
+                let target = if up { at.saturating_add(b[2]) } else { at.saturating_sub(b[2]) };
                 self.seek(drive, target, cx);
             }
             Command::ReadId => {
@@ -181,9 +164,7 @@ impl Floppy {
     }
 
     fn cylinder(&self, drive: u8) -> u8 {
-        self.drives
-            .get(usize::from(drive))
-            .map_or(0, |d| d.cylinder)
+        self.drives.get(usize::from(drive)).map_or(0, |d| d.cylinder)
     }
 
     fn seek(&mut self, drive: u8, target: u8, cx: &mut IoCtx) {
@@ -244,9 +225,7 @@ impl Floppy {
         {
             let cylinder = d.cylinder / d.steps();
             d.sector = d.sector % f.sectors + 1;
-            found = f
-                .offset(cylinder, head, d.sector)
-                .map(|_| Id::new(cylinder, head, d.sector));
+            found = f.offset(cylinder, head, d.sector).map(|_| Id::new(cylinder, head, d.sector));
         }
         match found {
             Some(id) => self.finish(id, St1::empty(), cx),
@@ -259,20 +238,11 @@ impl Floppy {
         self.select(b[1] & 3);
         self.last_sector = b[6];
         // VERIFY with EC set counts sectors; without, it goes on to the end of the track.
-        let count = if op == Op::Verify && b[1] & 0x80 != 0 && b[8] != 0 {
-            u16::from(b[8])
-        } else {
-            u16::MAX
-        };
+        let count = if op == Op::Verify && b[1] & 0x80 != 0 && b[8] != 0 { u16::from(b[8]) } else { u16::MAX };
         self.start(
             Transfer {
                 op,
-                id: Id {
-                    cylinder: b[2],
-                    head: b[3],
-                    sector: b[4],
-                    size: b[5],
-                },
+                id: Id { cylinder: b[2], head: b[3], sector: b[4], size: b[5] },
                 side: b[1] >> 2 & 1,
                 last: b[6],
                 multi_track: b[0] & MULTI_TRACK != 0,

@@ -42,12 +42,7 @@ pub struct Format {
 }
 
 const fn format(cylinders: u8, heads: u8, sectors: u8, rate: u8) -> Format {
-    Format {
-        cylinders,
-        heads,
-        sectors,
-        rate,
-    }
+    Format { cylinders, heads, sectors, rate }
 }
 
 /// All formats by size.
@@ -91,8 +86,7 @@ impl Format {
     /// Byte offset of a sector in the image, if the format has it. Sectors count from 1.
     #[must_use]
     pub fn offset(self, cylinder: u8, head: u8, sector: u8) -> Option<u64> {
-        let ok =
-            cylinder < self.cylinders && head < self.heads && (1..=self.sectors).contains(&sector);
+        let ok = cylinder < self.cylinders && head < self.heads && (1..=self.sectors).contains(&sector);
         let track = u64::from(cylinder) * u64::from(self.heads) + u64::from(head);
         ok.then(|| (track * u64::from(self.sectors) + u64::from(sector) - 1) * SECTOR as u64)
     }

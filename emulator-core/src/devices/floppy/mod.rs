@@ -92,9 +92,7 @@ impl Drive {
     fn readable(&self, rate: u8) -> Option<Format> {
         self.format.filter(|f| match f.rate {
             // Double density turns faster in a 1.2 MB drive; firmware uses either rate there.
-            RATE_300K if self.kind == DriveType::Inch5High => {
-                rate == RATE_300K || rate == RATE_250K
-            }
+            RATE_300K if self.kind == DriveType::Inch5High => rate == RATE_300K || rate == RATE_250K,
             RATE_300K => rate == RATE_250K,
             own => rate == own,
         })
@@ -171,10 +169,7 @@ impl Floppy {
     /// A controller without drives, as after power-on.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            configure: [0x20, 0],
-            ..Self::default()
-        }
+        Self { configure: [0x20, 0], ..Self::default() }
     }
 
     /// Adds drive `n` (0 or 1), perhaps with a disk in it, before power-on. Its type follows the disk.
@@ -229,8 +224,7 @@ impl Floppy {
 
     fn set_interrupt(&mut self, level: bool, cx: &mut IoCtx) {
         self.interrupt = level;
-        cx.irq
-            .set_isa(IRQ, level && self.dor.contains(Dor::DMAGATE));
+        cx.irq.set_isa(IRQ, level && self.dor.contains(Dor::DMAGATE));
     }
 
     /// Reset by pin, DOR or DSR (4.0): the running command ends; settings survive if LOCK says so.

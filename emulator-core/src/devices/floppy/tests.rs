@@ -54,13 +54,8 @@ struct Image {
 
 impl Image {
     fn new(bytes: usize) -> Self {
-        let data: Vec<u8> = (0..bytes as u32 / 4)
-            .flat_map(|i| (i ^ 0x1234_0000).to_le_bytes())
-            .collect();
-        Self {
-            data: Arc::new(Mutex::new(data)),
-            pending: Arc::default(),
-        }
+        let data: Vec<u8> = (0..bytes as u32 / 4).flat_map(|i| (i ^ 0x1234_0000).to_le_bytes()).collect();
+        Self { data: Arc::new(Mutex::new(data)), pending: Arc::default() }
     }
 
     fn sectors(&self, from: usize, n: usize) -> Vec<u8> {
@@ -107,11 +102,7 @@ impl Rig {
     fn new(disk: Option<Box<dyn BlockBackend>>) -> Self {
         let mut fdc = Floppy::new();
         fdc.attach(0, disk);
-        let mut r = Self {
-            bench: Bench::new(),
-            dma: Dma::default(),
-            fdc,
-        };
+        let mut r = Self { bench: Bench::new(), dma: Dma::default(), fdc };
         r.with(|f, cx| f.reset(cx));
         assert_eq!(r.inb(0x3f4), 0, "in reset");
         r.outb(0x3f2, 0x1c);
@@ -331,11 +322,7 @@ fn only_the_right_data_rate_finds_sectors() {
         for rate in 0..4 {
             r.outb(0x3f7, rate);
             let result = r.command(&[0x4a, 0]);
-            let expected = if rates.contains(&rate) {
-                [0, 0]
-            } else {
-                [0x40, 1]
-            };
+            let expected = if rates.contains(&rate) { [0, 0] } else { [0x40, 1] };
             assert_eq!(result[..2], expected, "{bytes} bytes at rate {rate}");
         }
     }
@@ -356,10 +343,7 @@ fn double_density_in_a_high_density_drive_is_double_stepped() {
 
 #[test]
 fn bad_sectors_sizes_and_protected_disks_are_errors() {
-    let mut r = Rig::new(Some(Box::new(MemoryBlock {
-        data: vec![0; 1_474_560],
-        read_only: true,
-    })));
+    let mut r = Rig::new(Some(Box::new(MemoryBlock { data: vec![0; 1_474_560], read_only: true })));
     for (c, h, s) in [(80, 0, 1), (0, 0, 0), (0, 0, 19), (255, 1, 255)] {
         let (result, _) = r.read(c, h, s, 1);
         assert_eq!(result[..2], [0x40 | h << 2, 0x04], "{c} {h} {s}");
@@ -442,10 +426,7 @@ fn a_pending_backend_is_asked_again_and_shows_as_blocked() {
     image.pending.store(4, Ordering::Relaxed);
     r.dma.give = vec![9; 512];
     r.dma.left = 512;
-    assert_eq!(
-        r.command(&[0x45, 0, 0, 0, 3, 2, 18, 0x1b, 0xff]),
-        [0, 0, 0, 0, 0, 4, 2]
-    );
+    assert_eq!(r.command(&[0x45, 0, 0, 0, 3, 2, 18, 0x1b, 0xff]), [0, 0, 0, 0, 0, 4, 2]);
     assert_eq!(image.sectors(2, 1), [9; 512]);
 }
 

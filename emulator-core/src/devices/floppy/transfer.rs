@@ -27,12 +27,7 @@ pub struct Id {
 impl Id {
     /// The header of a 512-byte sector.
     pub fn new(cylinder: u8, head: u8, sector: u8) -> Self {
-        Self {
-            cylinder,
-            head,
-            sector,
-            size: SIZE_512,
-        }
+        Self { cylinder, head, sector, size: SIZE_512 }
     }
 }
 
@@ -129,15 +124,7 @@ impl Floppy {
         self.buffer.clear();
         self.pos = 0;
         self.pio = false;
-        self.answer(&[
-            st0,
-            error.bits(),
-            0,
-            id.cylinder,
-            id.head,
-            id.sector,
-            id.size,
-        ]);
+        self.answer(&[st0, error.bits(), 0, id.cylinder, id.head, id.sector, id.size]);
         self.set_interrupt(true, cx);
     }
 
@@ -155,10 +142,7 @@ impl Floppy {
         if t.op != Op::Read && t.op != Op::Verify && d.media.read_only() {
             return Err(St1::NW);
         }
-        let offset = f
-            .offset(t.id.cylinder, t.side, t.id.sector)
-            .filter(|_| t.id.size == SIZE_512)
-            .ok_or(St1::ND)?;
+        let offset = f.offset(t.id.cylinder, t.side, t.id.sector).filter(|_| t.id.size == SIZE_512).ok_or(St1::ND)?;
         let steps = t.id.cylinder.saturating_mul(d.steps());
         if d.cylinder != steps {
             d.seek(steps); // implied
@@ -250,12 +234,7 @@ impl Floppy {
             Moved::TerminalCount => true,
         };
         if let [cylinder, head, sector, size] = self.buffer[..] {
-            t.id = Id {
-                cylinder,
-                head,
-                sector,
-                size,
-            };
+            t.id = Id { cylinder, head, sector, size };
         }
         let offset = match self.locate(t) {
             Ok(offset) => offset,

@@ -153,10 +153,7 @@ impl Keyboard {
 
     /// The next byte on the wire.
     pub fn send(&mut self) -> Option<u8> {
-        let byte = self
-            .replies
-            .pop_front()
-            .or_else(|| self.codes.pop_front())?;
+        let byte = self.replies.pop_front().or_else(|| self.codes.pop_front())?;
         self.last_sent = byte;
         Some(byte)
     }
@@ -177,8 +174,7 @@ impl Keyboard {
         // A new command ends the answer to the one before.
         self.replies.clear();
         match command {
-            CMD_LEDS | CMD_SCAN_SET | CMD_TYPEMATIC | CMD_KEY_TYPEMATIC | CMD_KEY_MAKE_BREAK
-            | CMD_KEY_MAKE => {
+            CMD_LEDS | CMD_SCAN_SET | CMD_TYPEMATIC | CMD_KEY_TYPEMATIC | CMD_KEY_MAKE_BREAK | CMD_KEY_MAKE => {
                 self.argument_of = Some(command);
                 self.reply(&[ACK]);
             }
@@ -331,12 +327,7 @@ impl Keyboard {
     fn print_screen(&mut self, pressed: bool, out: &mut Vec<u8>) {
         let print = Key::PrintScreen.scan_code();
         if pressed {
-            let shifts = [
-                Key::ControlLeft,
-                Key::ControlRight,
-                Key::ShiftLeft,
-                Key::ShiftRight,
-            ];
+            let shifts = [Key::ControlLeft, Key::ControlRight, Key::ShiftLeft, Key::ShiftRight];
             self.print = if self.holds(&[Key::AltLeft, Key::AltRight]) {
                 PrintForm::SysRq
             } else if self.holds(&shifts) {
@@ -345,15 +336,8 @@ impl Keyboard {
                 PrintForm::Plain
             };
         }
-        let made_up_shift = ScanCode {
-            extended: true,
-            ..Key::ShiftLeft.scan_code()
-        };
-        let sys_rq = ScanCode {
-            extended: false,
-            set2: 0x84,
-            ..print
-        };
+        let made_up_shift = ScanCode { extended: true, ..Key::ShiftLeft.scan_code() };
+        let sys_rq = ScanCode { extended: false, set2: 0x84, ..print };
         match (self.print, pressed) {
             (PrintForm::SysRq, _) => self.code(sys_rq, pressed, out),
             (PrintForm::Bare, _) => self.code(print, pressed, out),
@@ -374,10 +358,7 @@ impl Keyboard {
             return;
         }
         if self.holds(&[Key::ControlLeft, Key::ControlRight]) {
-            let brk = ScanCode {
-                extended: true,
-                ..Key::ScrollLock.scan_code()
-            };
+            let brk = ScanCode { extended: true, ..Key::ScrollLock.scan_code() };
             self.code(brk, true, out);
             self.code(brk, false, out);
             return;

@@ -279,10 +279,7 @@ pub fn us_layout(c: char) -> Option<(Key, bool)> {
         let key = std::str::from_utf8(&code).ok().and_then(Key::from_code)?;
         return Some((key, c.is_ascii_uppercase()));
     }
-    PAIRS
-        .iter()
-        .find(|(_, plain, shifted)| c == *plain || c == *shifted)
-        .map(|&(key, plain, _)| (key, c != plain))
+    PAIRS.iter().find(|(_, plain, shifted)| c == *plain || c == *shifted).map(|&(key, plain, _)| (key, c != plain))
 }
 
 #[cfg(test)]
@@ -291,10 +288,8 @@ mod tests {
 
     #[test]
     fn every_key_has_its_own_code_in_sets_1_and_2() {
-        let mut set1: Vec<_> = Key::ALL
-            .iter()
-            .map(|k| (k.scan_code().extended, translate(k.scan_code().set2)))
-            .collect();
+        let mut set1: Vec<_> =
+            Key::ALL.iter().map(|k| (k.scan_code().extended, translate(k.scan_code().set2))).collect();
         assert!(set1.iter().all(|&(_, code)| code != 0 && code < 0x80));
         set1.sort_unstable();
         set1.dedup();
@@ -335,11 +330,7 @@ mod tests {
             (Key::Help, true, 0x3b),
         ] {
             let scan = key.scan_code();
-            assert_eq!(
-                (scan.extended, translate(scan.set2)),
-                (extended, code),
-                "{key:?}"
-            );
+            assert_eq!((scan.extended, translate(scan.set2)), (extended, code), "{key:?}");
         }
     }
 

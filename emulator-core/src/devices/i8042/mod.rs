@@ -180,13 +180,9 @@ impl I8042 {
     fn drive_irqs(&self, cx: &mut IoCtx) {
         let full = self.status.contains(Status::OUTPUT_FULL);
         let mouse = self.status.contains(Status::MOUSE_DATA);
-        let keyboard_irq =
-            self.mode.contains(Mode::KEYBOARD_IRQ) && !self.mode.contains(Mode::KEYBOARD_OFF);
+        let keyboard_irq = self.mode.contains(Mode::KEYBOARD_IRQ) && !self.mode.contains(Mode::KEYBOARD_OFF);
         cx.irq.set_isa(IRQ_KEYBOARD, full && !mouse && keyboard_irq);
-        cx.irq.set_isa(
-            IRQ_MOUSE,
-            full && mouse && self.mode.contains(Mode::MOUSE_IRQ),
-        );
+        cx.irq.set_isa(IRQ_MOUSE, full && mouse && self.mode.contains(Mode::MOUSE_IRQ));
     }
 
     /// Moves bytes on when port 60h is free: the controller's own answer at once, those of the devices after the
@@ -197,9 +193,7 @@ impl I8042 {
         }
         if let Some((byte, from_mouse)) = self.answer.take() {
             self.deliver(byte, from_mouse, cx);
-        } else if (self.keyboard_ready() || self.mouse_ready())
-            && cx.events.deadline(EventId::Keyboard).is_none()
-        {
+        } else if (self.keyboard_ready() || self.mouse_ready()) && cx.events.deadline(EventId::Keyboard).is_none() {
             cx.after(EventId::Keyboard, BYTE_TIME);
         }
     }
@@ -221,11 +215,7 @@ impl I8042 {
             if byte == BREAK {
                 self.breaking = true;
             } else {
-                let released = if std::mem::take(&mut self.breaking) {
-                    0x80
-                } else {
-                    0
-                };
+                let released = if std::mem::take(&mut self.breaking) { 0x80 } else { 0 };
                 return Some(keys::translate(byte) | released);
             }
         }
@@ -258,11 +248,7 @@ impl I8042 {
             port |= OUTPUT_A20;
         }
         if self.status.contains(Status::OUTPUT_FULL) {
-            port |= if self.status.contains(Status::MOUSE_DATA) {
-                OUTPUT_MOUSE_FULL
-            } else {
-                OUTPUT_KEYBOARD_FULL
-            };
+            port |= if self.status.contains(Status::MOUSE_DATA) { OUTPUT_MOUSE_FULL } else { OUTPUT_KEYBOARD_FULL };
         }
         port
     }
@@ -276,8 +262,9 @@ impl I8042 {
         self.argument_of = None;
         match command {
             CMD_READ_MODE => self.answer(self.mode.bits()),
-            CMD_WRITE_MODE | CMD_WRITE_OUTPUT | CMD_FAKE_KEYBOARD | CMD_FAKE_MOUSE
-            | CMD_TO_MOUSE => self.argument_of = Some(command),
+            CMD_WRITE_MODE | CMD_WRITE_OUTPUT | CMD_FAKE_KEYBOARD | CMD_FAKE_MOUSE | CMD_TO_MOUSE => {
+                self.argument_of = Some(command)
+            }
             CMD_MOUSE_DISABLE => self.set_mode(self.mode | Mode::MOUSE_OFF, cx),
             CMD_MOUSE_ENABLE => self.set_mode(self.mode - Mode::MOUSE_OFF, cx),
             CMD_MOUSE_TEST | CMD_KEYBOARD_TEST => self.answer(LINE_OK),
@@ -357,11 +344,7 @@ impl Device for I8042 {
         if self.status.contains(Status::OUTPUT_FULL) {
             return;
         }
-        let from_keyboard = if self.keyboard_ready() {
-            self.keyboard_byte()
-        } else {
-            None
-        };
+        let from_keyboard = if self.keyboard_ready() { self.keyboard_byte() } else { None };
         if let Some(byte) = from_keyboard {
             self.deliver(byte, false, cx);
         } else if self.mouse_ready()

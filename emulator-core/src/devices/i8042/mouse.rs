@@ -130,12 +130,7 @@ impl Mouse {
         if !self.enabled && !self.remote {
             return;
         }
-        let motion = Motion {
-            dx,
-            dy: dy.saturating_neg(),
-            dz: wheel,
-            buttons: buttons & 0x1f,
-        };
+        let motion = Motion { dx, dy: dy.saturating_neg(), dz: wheel, buttons: buttons & 0x1f };
         let full = self.pending.len() >= PENDING;
         let last = self.pending.back().map_or(self.reported, |m| m.buttons);
         match self.pending.back_mut() {
@@ -151,10 +146,7 @@ impl Mouse {
 
     /// Takes what one packet can carry out of the pending motion.
     fn packet(&mut self, scaled: bool) {
-        let mut motion = self.pending.pop_front().unwrap_or(Motion {
-            buttons: self.reported,
-            ..Motion::default()
-        });
+        let mut motion = self.pending.pop_front().unwrap_or(Motion { buttons: self.reported, ..Motion::default() });
         let take = |left: &mut i32, step: i32| {
             let taken = (*left).clamp(-step, step);
             *left -= taken;
@@ -177,11 +169,7 @@ impl Mouse {
             self.pending.push_front(motion);
         }
         self.reported = buttons;
-        let mut packet = vec![
-            0x08 | buttons & 7 | u8::from(dx < 0) << 4 | u8::from(dy < 0) << 5,
-            dx as u8,
-            dy as u8,
-        ];
+        let mut packet = vec![0x08 | buttons & 7 | u8::from(dx < 0) << 4 | u8::from(dy < 0) << 5, dx as u8, dy as u8];
         match self.id {
             ID_WHEEL => packet.push(dz as u8),
             ID_FIVE_BUTTONS => packet.push(dz as u8 & 0x0f | (buttons & 0x18) << 1),
@@ -271,8 +259,7 @@ impl Mouse {
     fn status(&self) -> [u8; 3] {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         // Here the right button is bit 0 and the left one bit 2, the other way round than in packets.
-        let buttons =
-            (self.reported & 1) << 2 | (self.reported & 4) >> 1 | (self.reported & 2) >> 1;
+        let buttons = (self.reported & 1) << 2 | (self.reported & 4) >> 1 | (self.reported & 2) >> 1;
         [
             flag(self.remote, STATUS_REMOTE)
                 | flag(self.enabled, STATUS_ENABLED)

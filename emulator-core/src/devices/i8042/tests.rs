@@ -13,10 +13,7 @@ struct Rig {
 impl Rig {
     /// Without translation, so that tests see what the keyboard sends.
     fn new() -> Self {
-        let mut rig = Self {
-            bench: Bench::new(),
-            dev: I8042::new(),
-        };
+        let mut rig = Self { bench: Bench::new(), dev: I8042::new() };
         rig.dev.reset(&mut rig.bench.cx());
         rig
     }
@@ -218,10 +215,7 @@ fn translation_gives_set_1() {
     assert_eq!(rig.sends(Key::ArrowUp, false), [0xe0, 0xc8]);
     assert_eq!(rig.sends(Key::F7, true), [0x41]);
     assert_eq!(rig.sends(Key::F7, false), [0xc1]);
-    assert_eq!(
-        rig.sends(Key::Pause, true),
-        [0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5]
-    );
+    assert_eq!(rig.sends(Key::Pause, true), [0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5]);
     assert_eq!(rig.sends(Key::Pause, false), NOTHING);
     assert_eq!(rig.sends(Key::PrintScreen, true), [0xe0, 0x2a, 0xe0, 0x37]);
     assert_eq!(rig.sends(Key::PrintScreen, false), [0xe0, 0xb7, 0xe0, 0xaa]);
@@ -233,17 +227,10 @@ fn translation_gives_set_1() {
 #[test]
 fn special_keys_in_set_2() {
     let mut rig = Rig::new();
-    assert_eq!(
-        rig.sends(Key::Pause, true),
-        [0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]
-    );
+    assert_eq!(rig.sends(Key::Pause, true), [0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]);
     rig.sends(Key::ControlLeft, true);
     rig.key(Key::Pause, false);
-    assert_eq!(
-        rig.sends(Key::Pause, true),
-        [0xe0, 0x7e, 0xe0, 0xf0, 0x7e],
-        "Break"
-    );
+    assert_eq!(rig.sends(Key::Pause, true), [0xe0, 0x7e, 0xe0, 0xf0, 0x7e], "Break");
     assert_eq!(rig.sends(Key::PrintScreen, true), [0xe0, 0x7c]);
     rig.sends(Key::ControlLeft, false);
     assert_eq!(rig.sends(Key::PrintScreen, false), [0xe0, 0xf0, 0x7c]);
@@ -298,11 +285,7 @@ fn scanning_can_be_disabled() {
     assert_eq!(rig.ask(0xf5), [0xfa]);
     assert_eq!(rig.sends(Key::KeyA, true), NOTHING);
     assert_eq!(rig.ask(0xf4), [0xfa]);
-    assert_eq!(
-        rig.sends(Key::KeyA, false),
-        NOTHING,
-        "its press was not seen"
-    );
+    assert_eq!(rig.sends(Key::KeyA, false), NOTHING, "its press was not seen");
     assert_eq!(rig.sends(Key::KeyA, true), [0x1c]);
 }
 
@@ -383,17 +366,7 @@ fn mouse_splits_large_motion_and_keeps_clicks() {
     rig.mouse(300, 0, 0, 0);
     rig.mouse(0, 0, 0, 2);
     rig.mouse(0, 0, 0, 0);
-    assert_eq!(
-        rig.drain(),
-        [
-            [0x08, 127, 0],
-            [0x08, 127, 0],
-            [0x08, 46, 0],
-            [0x0a, 0, 0],
-            [0x08, 0, 0]
-        ]
-        .concat()
-    );
+    assert_eq!(rig.drain(), [[0x08, 127, 0], [0x08, 127, 0], [0x08, 46, 0], [0x0a, 0, 0], [0x08, 0, 0]].concat());
 }
 
 #[test]

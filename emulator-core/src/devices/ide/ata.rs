@@ -1,9 +1,7 @@
 //! The commands of an ATA disk (ATA/ATAPI-6, T13 1410D, clause 8).
 
 use super::bus_master::BusMaster;
-use super::drive::{
-    Drive, Geometry, Job, LATENCY_BLOCK, LATENCY_COMMAND, MULTIPLE_MAX, Next, SECTOR,
-};
+use super::drive::{Drive, Geometry, Job, LATENCY_BLOCK, LATENCY_COMMAND, MULTIPLE_MAX, Next, SECTOR};
 use super::identify::identify;
 use super::regs::{Error, Status};
 use crate::devices::block::{BlockError, BlockStatus};
@@ -181,11 +179,7 @@ fn initialize_parameters(d: &mut Drive) -> Next {
         return d.abort();
     }
     let cylinders = d.disk.native.total() / (u64::from(heads) * u64::from(sectors));
-    d.disk.current = Geometry {
-        cylinders: cylinders.min(0xffff) as u16,
-        heads,
-        sectors,
-    };
+    d.disk.current = Geometry { cylinders: cylinders.min(0xffff) as u16, heads, sectors };
     d.complete()
 }
 
@@ -299,14 +293,7 @@ pub fn block_moved(d: &mut Drive) -> Next {
 }
 
 /// Moves a whole DMA transfer, or as much as the backend has.
-fn dma(
-    d: &mut Drive,
-    mut lba: u64,
-    mut left: u32,
-    write: bool,
-    bm: &mut BusMaster,
-    mem: &mut Memory,
-) -> Next {
+fn dma(d: &mut Drive, mut lba: u64, mut left: u32, write: bool, bm: &mut BusMaster, mem: &mut Memory) -> Next {
     while left > 0 {
         let n = left.min(DMA_CHUNK);
         let bytes = n as usize * SECTOR;

@@ -55,11 +55,7 @@ pub struct Cd {
 impl Cd {
     /// Forgets what a reset clears; the disc stays.
     pub fn reset(&mut self) {
-        *self = Self {
-            sectors: self.sectors,
-            loaded: self.loaded,
-            ..Self::default()
-        };
+        *self = Self { sectors: self.sectors, loaded: self.loaded, ..Self::default() };
     }
 
     /// Whether a disc can be read.
@@ -78,9 +74,7 @@ pub fn command(d: &mut Drive, code: u8) -> Next {
         }
         0xa0 => {
             // Features bit 0: data by DMA.
-            d.job = Job::Packet {
-                dma: d.regs.feature.now & 1 != 0,
-            };
+            d.job = Job::Packet { dma: d.regs.feature.now & 1 != 0 };
             d.buffer.resize(12, 0);
             d.regs.count.now = REASON_CD;
             d.present(12);
@@ -124,12 +118,7 @@ pub fn packet(d: &mut Drive, packet: [u8; 12], dma: bool) -> Next {
 }
 
 fn start(d: &mut Drive, dma: bool, lba: u32, left: u32, raw: bool) -> Next {
-    d.job = Job::CdRead {
-        dma,
-        lba,
-        left,
-        raw,
-    };
+    d.job = Job::CdRead { dma, lba, left, raw };
     if dma {
         d.await_dma()
     } else if left > 0 {
@@ -194,9 +183,7 @@ pub fn next_chunk(d: &mut Drive) -> Next {
     d.buffer.drain(..d.pos);
     d.pos = 0;
     d.end = 0;
-    let total = (left as usize)
-        .saturating_mul(size)
-        .saturating_add(d.buffer.len());
+    let total = (left as usize).saturating_mul(size).saturating_add(d.buffer.len());
     if total == 0 {
         return good(d);
     }
@@ -208,12 +195,7 @@ pub fn next_chunk(d: &mut Drive) -> Next {
             Ok(BlockStatus::Pending) => return Next::Retry,
             Err(sense) => return check(d, sense),
         }
-        d.job = Job::CdRead {
-            dma: false,
-            lba: lba + n,
-            left: left - n,
-            raw,
-        };
+        d.job = Job::CdRead { dma: false, lba: lba + n, left: left - n, raw };
     }
     d.regs.count.now = REASON_IO;
     d.regs.set_cylinder(chunk as u16);
@@ -242,13 +224,7 @@ pub fn chunk_moved(d: &mut Drive) -> Next {
 
 /// Moves a whole reply to memory, or as much as the backend has.
 pub fn dma(d: &mut Drive, bm: &mut BusMaster, mem: &mut Memory) -> Next {
-    let Job::CdRead {
-        mut lba,
-        mut left,
-        raw,
-        ..
-    } = d.job
-    else {
+    let Job::CdRead { mut lba, mut left, raw, .. } = d.job else {
         return Next::Quiet;
     };
     loop {
@@ -276,11 +252,6 @@ pub fn dma(d: &mut Drive, bm: &mut BusMaster, mem: &mut Memory) -> Next {
             return Next::Quiet;
         }
         d.buffer.clear();
-        d.job = Job::CdRead {
-            dma: true,
-            lba,
-            left,
-            raw,
-        };
+        d.job = Job::CdRead { dma: true, lba, left, raw };
     }
 }

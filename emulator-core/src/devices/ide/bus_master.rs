@@ -80,8 +80,7 @@ impl BusMaster {
         match offset {
             0 => return self.write_command(value),
             2 => {
-                let cleared =
-                    BmStatus::from_bits_truncate(value) & (BmStatus::ERROR | BmStatus::INTERRUPT);
+                let cleared = BmStatus::from_bits_truncate(value) & (BmStatus::ERROR | BmStatus::INTERRUPT);
                 let kept = self.status - (BmStatus::DMA0 | BmStatus::DMA1) - cleared;
                 let set = BmStatus::from_bits_truncate(value) & (BmStatus::DMA0 | BmStatus::DMA1);
                 self.status = kept | set;

@@ -35,20 +35,13 @@ pub struct Channel {
 impl Channel {
     /// Channel `n` (0 primary, 1 secondary) without drives.
     pub fn new(n: u8) -> Self {
-        let drive = |i| Drive {
-            index: n * 2 + i,
-            ..Drive::default()
-        };
+        let drive = |i| Drive { index: n * 2 + i, ..Drive::default() };
         Self {
             drives: [drive(0), drive(1)],
             bus_master: BusMaster::default(),
             may_master: false,
             irq: 14 + n,
-            event: if n == 0 {
-                EventId::IdePrimary
-            } else {
-                EventId::IdeSecondary
-            },
+            event: if n == 0 { EventId::IdePrimary } else { EventId::IdeSecondary },
             selected: 0,
             control: Control::empty(),
             pending: false,
@@ -229,10 +222,7 @@ impl Channel {
     pub fn write_control(&mut self, value: u8, cx: &mut IoCtx) {
         let before = self.control;
         self.control = Control::from_bits_truncate(value);
-        let (was, is) = (
-            before.contains(Control::SRST),
-            self.control.contains(Control::SRST),
-        );
+        let (was, is) = (before.contains(Control::SRST), self.control.contains(Control::SRST));
         if is && !was {
             self.stop_waiting(cx);
             self.pending = false;

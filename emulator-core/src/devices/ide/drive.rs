@@ -319,10 +319,7 @@ impl Drive {
 
     /// The data port's direction is to the host.
     fn is_reading(&self) -> bool {
-        matches!(
-            self.job,
-            Job::Reply | Job::PioRead { .. } | Job::CdRead { dma: false, .. }
-        )
+        matches!(self.job, Job::Reply | Job::PioRead { .. } | Job::CdRead { dma: false, .. })
     }
 
     /// Reads `N` bytes at the data port. Beyond the block there are zeros.
@@ -340,11 +337,7 @@ impl Drive {
         let n = out.len().min(self.end - self.pos);
         out[..n].copy_from_slice(&self.buffer[self.pos..self.pos + n]);
         self.pos += n;
-        let next = if self.pos == self.end {
-            self.block_moved()
-        } else {
-            Next::Quiet
-        };
+        let next = if self.pos == self.end { self.block_moved() } else { Next::Quiet };
         (n, next)
     }
 
@@ -356,11 +349,7 @@ impl Drive {
         let n = data.len().min(self.end - self.pos);
         self.buffer[self.pos..self.pos + n].copy_from_slice(&data[..n]);
         self.pos += n;
-        let next = if self.pos == self.end {
-            self.block_moved()
-        } else {
-            Next::Quiet
-        };
+        let next = if self.pos == self.end { self.block_moved() } else { Next::Quiet };
         (n, next)
     }
 }

@@ -47,11 +47,7 @@ fn common(drive: &Drive, model: &str) -> Words {
     w.0[53] = 0x0007; // words 54-58, 64-70 and 88 are valid
     let selected = |class: u8| {
         let mode = drive.transfer_mode;
-        if mode >> 3 == class {
-            1u16 << (8 + (mode & 7))
-        } else {
-            0
-        }
+        if mode >> 3 == class { 1u16 << (8 + (mode & 7)) } else { 0 }
     };
     w.0[62] = 0x0007 | selected(2);
     w.0[63] = 0x0007 | selected(4);

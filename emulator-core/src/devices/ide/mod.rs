@@ -50,9 +50,7 @@ pub enum AttachError {
     #[error("the saved machine has no drive {0}")]
     NoDrive(usize),
     /// The image is not the one the machine was saved with.
-    #[error(
-        "the image of drive {drive} has {found} sectors, but the saved machine's had {expected}"
-    )]
+    #[error("the image of drive {drive} has {found} sectors, but the saved machine's had {expected}")]
     SizeDiffers {
         /// Drive, 0 to 3.
         drive: usize,
@@ -104,10 +102,7 @@ impl Ide {
         pci.set_bar(BAR_BUS_MASTER, Bar::Io { size: 16 });
         pci.set(0x06, &[0x80, 0x02]); // fast back-to-back, medium DEVSEL#
         pci.allow(IDETIM.into(), &[0xff; 0xc0]);
-        let mut ide = Self {
-            pci,
-            channels: [Channel::new(0), Channel::new(1)],
-        };
+        let mut ide = Self { pci, channels: [Channel::new(0), Channel::new(1)] };
         for c in &mut ide.channels {
             c.drives.iter_mut().for_each(Drive::hard_reset);
         }
@@ -146,11 +141,8 @@ impl Ide {
         let Some(d) = self.drive_mut(n) else { return };
         d.kind = Kind::Disk;
         d.disk.sectors = backend.len() / SECTOR as u64;
-        d.disk.native = Geometry {
-            cylinders: (d.disk.sectors / (16 * 63)).clamp(2, 16383) as u16,
-            heads: 16,
-            sectors: 63,
-        };
+        d.disk.native =
+            Geometry { cylinders: (d.disk.sectors / (16 * 63)).clamp(2, 16383) as u16, heads: 16, sectors: 63 };
         d.media = Media::new(Some(backend));
         d.hard_reset();
     }
@@ -171,11 +163,7 @@ impl Ide {
         };
         load(d, disc);
         d.cd.tray_open = !d.cd.loaded;
-        d.cd.change = if d.cd.loaded {
-            DiscChange::Removed
-        } else {
-            DiscChange::None
-        };
+        d.cd.change = if d.cd.loaded { DiscChange::Removed } else { DiscChange::None };
         d.cd.event_new_media = d.cd.loaded;
         d.cd.event_removed = !d.cd.loaded;
         true
@@ -185,26 +173,15 @@ impl Ide {
     ///
     /// # Errors
     /// When the machine was saved without such a drive or disc, or with one of another size.
-    pub fn reattach(
-        &mut self,
-        n: usize,
-        backend: Box<dyn BlockBackend>,
-    ) -> Result<(), AttachError> {
-        let d = self
-            .drive_mut(n)
-            .filter(|d| d.kind == Kind::Disk || d.cd.loaded)
-            .ok_or(AttachError::NoDrive(n))?;
+    pub fn reattach(&mut self, n: usize, backend: Box<dyn BlockBackend>) -> Result<(), AttachError> {
+        let d = self.drive_mut(n).filter(|d| d.kind == Kind::Disk || d.cd.loaded).ok_or(AttachError::NoDrive(n))?;
         let (expected, found) = if d.kind == Kind::Disk {
             (d.disk.sectors, backend.len() / SECTOR as u64)
         } else {
             (d.cd.sectors.into(), backend.len() / CD_SECTOR as u64)
         };
         if expected != found {
-            return Err(AttachError::SizeDiffers {
-                drive: n,
-                expected,
-                found,
-            });
+            return Err(AttachError::SizeDiffers { drive: n, expected, found });
         }
         d.media = Media::new(Some(backend));
         Ok(())
@@ -319,10 +296,7 @@ impl PortIo for Ide {
         if let Target::Command(c, 0) = self.target(port) {
             return u16::from_le_bytes(self.channels[c].data_read(cx));
         }
-        u16::from_le_bytes([
-            self.read_u8(port, cx),
-            self.read_u8(port.wrapping_add(1), cx),
-        ])
+        u16::from_le_bytes([self.read_u8(port, cx), self.read_u8(port.wrapping_add(1), cx)])
     }
 
     fn write_u16(&mut self, port: u16, value: u16, cx: &mut IoCtx) {
@@ -339,8 +313,7 @@ impl PortIo for Ide {
         if let Target::Command(c, 0) = self.target(port) {
             return u32::from_le_bytes(self.channels[c].data_read(cx));
         }
-        u32::from(self.read_u16(port, cx))
-            | u32::from(self.read_u16(port.wrapping_add(2), cx)) << 16
+        u32::from(self.read_u16(port, cx)) | u32::from(self.read_u16(port.wrapping_add(2), cx)) << 16
     }
 
     fn write_u32(&mut self, port: u16, value: u32, cx: &mut IoCtx) {

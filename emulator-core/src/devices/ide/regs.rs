@@ -114,12 +114,7 @@ impl TaskFile {
     /// The 28-bit address.
     #[must_use]
     pub fn lba28(&self) -> u64 {
-        u64::from(u32::from_le_bytes([
-            self.low.now,
-            self.mid.now,
-            self.high.now,
-            self.device & 15,
-        ]))
+        u64::from(u32::from_le_bytes([self.low.now, self.mid.now, self.high.now, self.device & 15]))
     }
 
     /// The 48-bit address.

@@ -74,11 +74,7 @@ fn be32(p: &[u8; 12], at: usize) -> u32 {
 /// Bytes cut to the allocation length of the packet.
 fn data(mut bytes: Vec<u8>, allocated: u16) -> Answer {
     bytes.truncate(allocated.into());
-    if bytes.is_empty() {
-        Answer::Done
-    } else {
-        Answer::Data(bytes)
-    }
+    if bytes.is_empty() { Answer::Done } else { Answer::Data(bytes) }
 }
 
 /// Executes a packet up to its data.
@@ -91,11 +87,7 @@ pub fn execute(d: &mut Drive, p: &[u8; 12]) -> Result<Answer, Sense> {
     if !matches!(p[0], 0x03 | 0x12 | 0x46 | 0x4a) {
         attention(cd)?;
     }
-    if matches!(
-        p[0],
-        0x00 | 0x25 | 0x28 | 0x2b | 0x43 | 0x51 | 0xa8 | 0xad | 0xbe
-    ) && !cd.ready()
-    {
+    if matches!(p[0], 0x00 | 0x25 | 0x28 | 0x2b | 0x43 | 0x51 | 0xa8 | 0xad | 0xbe) && !cd.ready() {
         return Err(Sense::NO_MEDIUM);
     }
     match p[0] {
@@ -188,11 +180,7 @@ fn sectors(cd: &Cd, lba: u32, count: u32, raw: bool) -> Result<Answer, Sense> {
         Some(end) if end <= cd.sectors => {}
         _ => return Err(Sense::LBA_OUT_OF_RANGE),
     }
-    Ok(if count == 0 {
-        Answer::Done
-    } else {
-        Answer::Sectors { lba, count, raw }
-    })
+    Ok(if count == 0 { Answer::Done } else { Answer::Sectors { lba, count, raw } })
 }
 
 fn read_cd(cd: &Cd, p: &[u8; 12]) -> Result<Answer, Sense> {
@@ -260,12 +248,7 @@ fn read_toc(cd: &Cd, p: &[u8; 12]) -> Result<Answer, Sense> {
         2 => {
             // Raw: point A0h first track, A1h last track, A2h lead-out, then the track itself.
             let out = msf(cd.sectors);
-            for (point, at) in [
-                (0xa0, [1, 0, 0]),
-                (0xa1, [1, 0, 0]),
-                (0xa2, out),
-                (1, msf(0)),
-            ] {
+            for (point, at) in [(0xa0, [1, 0, 0]), (0xa1, [1, 0, 0]), (0xa2, out), (1, msf(0))] {
                 b.extend_from_slice(&[1, DATA_TRACK, 0, point, 0, 0, 0, 0]);
                 b.extend_from_slice(&at);
             }
@@ -292,18 +275,7 @@ fn get_configuration(cd: &Cd, p: &[u8; 12]) -> Answer {
         (
             0x0000, // profile list
             true,
-            vec![
-                0x03,
-                8,
-                0,
-                dvd as u8,
-                current(dvd),
-                0,
-                0,
-                cd as u8,
-                current(cd),
-                0,
-            ],
+            vec![0x03, 8, 0, dvd as u8, current(dvd), 0, 0, cd as u8, current(cd), 0],
         ),
         (0x0001, true, vec![0x0b, 8, 0, 0, 0, 2, 1, 0, 0, 0]), // core: ATAPI
         (0x0003, true, vec![0x03, 4, 0x29, 0, 0, 0]),          // removable: tray, eject, lock
@@ -341,10 +313,7 @@ fn get_event_status(cd: &mut Cd, p: &[u8; 12]) -> Result<Answer, Sense> {
         0
     };
     let status = u8::from(cd.tray_open) | u8::from(cd.ready()) << 1;
-    Ok(data(
-        vec![0, 6, MEDIA, 1 << MEDIA, event, status, 0, 0],
-        be16(p, 7),
-    ))
+    Ok(data(vec![0, 6, MEDIA, 1 << MEDIA, event, status, 0, 0], be16(p, 7)))
 }
 
 fn read_disc_information(p: &[u8; 12]) -> Answer {
@@ -365,9 +334,7 @@ fn mode_sense(cd: &Cd, p: &[u8; 12], six: bool) -> Result<Answer, Sense> {
     let speed = 706_u16.to_be_bytes(); // kB/s: fourfold
     let mechanism = 0x29 | u8::from(cd.locked) << 1; // lock, eject, tray
     let mut capabilities = vec![0x2a, 0x12, 0x3b, 0, 0x70, 0x60, mechanism, 0];
-    capabilities.extend_from_slice(&[
-        speed[0], speed[1], 0, 2, 2, 0, speed[0], speed[1], 0, 0, 0, 0,
-    ]);
+    capabilities.extend_from_slice(&[speed[0], speed[1], 0, 2, 2, 0, speed[0], speed[1], 0, 0, 0, 0]);
     let pages: [Vec<u8>; 3] = [
         vec![0x01, 6, 0, 5, 0, 0, 0, 0],
         vec![0x0e, 14, 4, 0, 0, 0, 0, 75, 1, 0xff, 2, 0xff, 0, 0, 0, 0],

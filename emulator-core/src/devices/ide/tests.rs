@@ -32,9 +32,7 @@ impl BlockBackend for Shared {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<BlockStatus, BlockError> {
         let mut data = self.0.lock().expect("lock");
         let at = offset as usize;
-        data.get_mut(at..at + bytes.len())
-            .ok_or(BlockError::OutOfRange)?
-            .copy_from_slice(bytes);
+        data.get_mut(at..at + bytes.len()).ok_or(BlockError::OutOfRange)?.copy_from_slice(bytes);
         Ok(BlockStatus::Ready)
     }
 }
@@ -75,17 +73,12 @@ impl BlockBackend for Slow {
 
 /// An image whose every 32-bit word tells its position.
 pub fn image(bytes: usize) -> Vec<u8> {
-    (0..bytes as u32 / 4)
-        .flat_map(|i| (i ^ 0x5a00_0000).to_le_bytes())
-        .collect()
+    (0..bytes as u32 / 4).flat_map(|i| (i ^ 0x5a00_0000).to_le_bytes()).collect()
 }
 
 impl Rig {
     pub fn new(ide: Ide) -> Self {
-        let mut rig = Self {
-            bench: Bench::new(),
-            ide,
-        };
+        let mut rig = Self { bench: Bench::new(), ide };
         rig.ide.reset(&mut rig.bench.cx());
         rig.ide.pci_write(0x20, 0x01);
         assert!(rig.ide.pci_write(0x21, (BM >> 8) as u8));
@@ -156,9 +149,7 @@ impl Rig {
         assert!(self.irq14());
         assert_eq!(self.inb(0x1f7), 0x58);
         assert!(!self.irq14(), "reading the status acknowledges");
-        (0..bytes / 2)
-            .flat_map(|_| self.inw(0x1f0).to_le_bytes())
-            .collect()
+        (0..bytes / 2).flat_map(|_| self.inw(0x1f0).to_le_bytes()).collect()
     }
 
     fn write_block(&mut self, data: &[u8]) {
@@ -198,13 +189,7 @@ fn random_traffic_is_harmless_and_the_state_survives_a_snapshot() {
     let mut ports: Vec<u16> = (0x1f0..=0x1f7).chain(0x170..=0x177).collect();
     ports.extend([0x3f6, 0x376]);
     // Most traffic should hit the registers that start something.
-    ports.extend(
-        [0x1f7; 4]
-            .iter()
-            .chain(&[0x177; 4])
-            .chain(&[0x1f0; 12])
-            .chain(&[0x170; 12]),
-    );
+    ports.extend([0x1f7; 4].iter().chain(&[0x177; 4]).chain(&[0x1f0; 12]).chain(&[0x170; 12]));
     ports.extend(BM..BM + 16);
     let mut ide = Ide::new();
     ide.attach_disk(0, Box::new(MemoryBlock::new(image(1 << 20))));
@@ -240,10 +225,7 @@ fn reset_presents_signatures_and_an_absent_slave_has_status_zero() {
     r.outb(0x3f6, 4);
     assert_eq!(r.inb(0x3f6), 0x80);
     r.outb(0x3f6, 0);
-    assert_eq!(
-        [r.inb(0x1f7), r.inb(0x1f1), r.inb(0x1f2), r.inb(0x1f3)],
-        [0x50, 1, 1, 1]
-    );
+    assert_eq!([r.inb(0x1f7), r.inb(0x1f1), r.inb(0x1f2), r.inb(0x1f3)], [0x50, 1, 1, 1]);
     assert_eq!((r.inb(0x1f4), r.inb(0x1f5)), (0, 0));
     r.outb(0x1f6, 0xb0);
     assert_eq!((r.inb(0x1f7), r.inb(0x3f6)), (0, 0));
@@ -274,14 +256,7 @@ fn pio_reads_by_lba28_chs_and_lba48_agree() {
     assert!(got == expected);
 
     // 1000 = (0 * 16 + 15) * 63 + 55
-    for (port, value) in [
-        (0x1f6, 0xaf),
-        (0x1f2, 1),
-        (0x1f3, 56),
-        (0x1f4, 0),
-        (0x1f5, 0),
-        (0x1f7, 0x20),
-    ] {
+    for (port, value) in [(0x1f6, 0xaf), (0x1f2, 1), (0x1f3, 56), (0x1f4, 0), (0x1f5, 0), (0x1f7, 0x20)] {
         r.outb(port, value);
     }
     assert!(r.read_block(512) == expected[..512]);
@@ -291,14 +266,7 @@ fn pio_reads_by_lba28_chs_and_lba48_agree() {
         r.outb(port, value);
     }
     assert_eq!(r.inb(0x1f7), 0x50);
-    for (port, value) in [
-        (0x1f6, 0xa2),
-        (0x1f2, 1),
-        (0x1f3, 15),
-        (0x1f4, 7),
-        (0x1f5, 0),
-        (0x1f7, 0x20),
-    ] {
+    for (port, value) in [(0x1f6, 0xa2), (0x1f2, 1), (0x1f3, 15), (0x1f4, 7), (0x1f5, 0), (0x1f7, 0x20)] {
         r.outb(port, value);
     }
     assert!(r.read_block(512) == expected[..512]);
@@ -357,9 +325,7 @@ fn string_block_reads_take_a_whole_block_and_go_on() {
     assert_eq!(n, 512);
     assert_eq!(r.inb(0x3f6), 0xc0);
     r.settle();
-    let n = r
-        .ide
-        .pio_read_block(0x1f0, &mut got[512..], &mut r.bench.cx());
+    let n = r.ide.pio_read_block(0x1f0, &mut got[512..], &mut r.bench.cx());
     assert_eq!(n, 512);
     assert!(got == data.0.lock().expect("lock")[7 * 512..9 * 512]);
     assert_eq!(r.inw(0x1f0), 0, "nothing left");
@@ -368,15 +334,9 @@ fn string_block_reads_take_a_whole_block_and_go_on() {
 #[test]
 fn accesses_beyond_the_end_and_unknown_commands_abort() {
     let (mut r, _) = Rig::disk();
-    for (lba, count, code) in [
-        (8191, 2, 0x20),
-        (8192, 1, 0x30),
-        (8192, 1, 0xc8),
-        (8191, 2, 0x40),
-        (0, 1, 0xfe),
-        (0, 1, 0xb0),
-        (0, 1, 0x00),
-    ] {
+    for (lba, count, code) in
+        [(8191, 2, 0x20), (8192, 1, 0x30), (8192, 1, 0xc8), (8191, 2, 0x40), (0, 1, 0xfe), (0, 1, 0xb0), (0, 1, 0x00)]
+    {
         r.command28(lba, count, code);
         assert!(r.irq14(), "{code:x}");
         assert_eq!((r.inb(0x1f7), r.inb(0x1f1)), (0x41, 4), "{code:x}");
@@ -456,11 +416,7 @@ fn a_zero_count_is_64_kib_and_a_longer_table_keeps_the_engine_active() {
     r.command28(0, 128, 0xc8);
     r.outb(BM, 9);
     r.settle();
-    assert_eq!(
-        r.inb(BM + 2),
-        5,
-        "active and interrupt: the table was longer"
-    );
+    assert_eq!(r.inb(BM + 2), 5, "active and interrupt: the table was longer");
     assert!(r.memory(0x20_0000, 0x1_0000) == data.0.lock().expect("lock")[..0x1_0000]);
     assert_eq!(r.memory(0x40_0000, 4), [0; 4]);
     r.outb(BM, 0);
@@ -546,10 +502,7 @@ fn a_pending_backend_is_asked_again_and_shows_as_blocked() {
             let mut copy: Ide = serde_json::from_str(&state).expect("deserialises");
             let wrong = copy.reattach(0, Box::new(MemoryBlock::new(vec![0; 512])));
             assert!(matches!(wrong, Err(AttachError::SizeDiffers { .. })));
-            assert_eq!(
-                copy.reattach(1, Box::new(MemoryBlock::default())),
-                Err(AttachError::NoDrive(1))
-            );
+            assert_eq!(copy.reattach(1, Box::new(MemoryBlock::default())), Err(AttachError::NoDrive(1)));
             let disk = MemoryBlock::new(image(1 << 20));
             assert_eq!(copy.reattach(0, Box::new(Slow(disk, pending))), Ok(()));
             r.ide = copy;
@@ -569,13 +522,7 @@ fn a_failing_host_is_uncorrectable_data_and_a_read_only_image_refuses() {
     let fault = Arc::new(AtomicU32::new(u32::MAX));
     let mut ide = Ide::new();
     ide.attach_disk(0, Box::new(Slow(MemoryBlock::new(vec![0; 8192]), fault)));
-    ide.attach_disk(
-        1,
-        Box::new(MemoryBlock {
-            data: vec![0; 8192],
-            read_only: true,
-        }),
-    );
+    ide.attach_disk(1, Box::new(MemoryBlock { data: vec![0; 8192], read_only: true }));
     let mut r = Rig::new(ide);
     r.prd(0x1000, &[(0x20_0000, 0x200)]);
     for code in [0x20, 0xc8] {
@@ -613,11 +560,7 @@ fn the_interrupt_bit_of_the_bus_master_marks_rising_edges() {
     assert_eq!(r.inb(BM + 2), 4);
     r.outb(BM + 2, 4);
     r.outb(0x3f6, 0);
-    assert_eq!(
-        r.inb(BM + 2),
-        0,
-        "the line is still high, but that is no new edge"
-    );
+    assert_eq!(r.inb(BM + 2), 0, "the line is still high, but that is no new edge");
     r.inb(0x1f7);
     r.command28(0, 1, 0x40);
     assert_eq!(r.inb(BM + 2), 4);

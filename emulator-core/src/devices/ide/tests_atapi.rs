@@ -7,10 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 fn disc() -> Box<dyn BlockBackend> {
-    Box::new(MemoryBlock {
-        data: image(1 << 20),
-        read_only: true,
-    })
+    Box::new(MemoryBlock { data: image(1 << 20), read_only: true })
 }
 
 /// A CD-ROM drive as primary master.
@@ -111,9 +108,7 @@ fn reads_are_split_by_the_byte_count_limit() {
         (3001, vec![3000, 3000, 2192]),
         (510, [vec![510; 16], vec![32]].concat()),
     ] {
-        let (data, sizes) = r
-            .packet_blocks(read10(9, 4), limit)
-            .expect("the disc is readable");
+        let (data, sizes) = r.packet_blocks(read10(9, 4), limit).expect("the disc is readable");
         assert!(data == expected);
         assert_eq!(sizes, blocks);
     }
@@ -165,10 +160,7 @@ fn errors_leave_sense_data_that_is_read_once() {
     assert_eq!(r.packet(read10(0xffff_ffff, 255)), Err(0x50));
     assert_eq!(r.packet(packet(&[0xff])), Err(0x50));
     assert_eq!(r.sense(), (5, 0x20));
-    assert_eq!(
-        r.packet(packet(&[0x43, 0, 0, 0, 0, 0, 7, 0, 12])),
-        Err(0x50)
-    );
+    assert_eq!(r.packet(packet(&[0x43, 0, 0, 0, 0, 0, 7, 0, 12])), Err(0x50));
     assert_eq!(r.sense(), (5, 0x24));
 }
 
@@ -209,19 +201,11 @@ fn the_guest_ejects_unless_it_locked_the_drive() {
 fn informative_commands_have_their_layouts() {
     let mut r = rig(Some(disc()));
     let inquiry = r.packet(packet(&[0x12, 0, 0, 0, 36])).expect("inquiry");
-    assert_eq!(
-        (inquiry.len(), inquiry[0], inquiry[1], inquiry[4]),
-        (36, 5, 0x80, 31)
-    );
-    assert_eq!(
-        r.packet(packet(&[0x12, 0, 0, 0, 5])).map(|d| d.len()),
-        Ok(5)
-    );
+    assert_eq!((inquiry.len(), inquiry[0], inquiry[1], inquiry[4]), (36, 5, 0x80, 31));
+    assert_eq!(r.packet(packet(&[0x12, 0, 0, 0, 5])).map(|d| d.len()), Ok(5));
     assert_eq!(
         r.packet(packet(&[0x43, 0, 0, 0, 0, 0, 0, 1, 0])),
-        Ok(vec![
-            0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0, 0, 0x14, 0xaa, 0, 0, 0, 2, 0
-        ])
+        Ok(vec![0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0, 0, 0x14, 0xaa, 0, 0, 0, 2, 0])
     );
     // Minutes, seconds, frames: 512 + 150 frames are 0:08:62.
     assert_eq!(
@@ -233,36 +217,18 @@ fn informative_commands_have_their_layouts() {
         r.packet(packet(&[0x43, 0, 0, 0, 0, 0, 0, 1, 0, 0x40])),
         Ok(vec![0, 10, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0])
     );
-    let raw = r
-        .packet(packet(&[0x43, 0, 2, 0, 0, 0, 1, 1, 0]))
-        .expect("raw");
+    let raw = r.packet(packet(&[0x43, 0, 2, 0, 0, 0, 1, 1, 0])).expect("raw");
     assert_eq!((raw.len(), raw[1], raw[7]), (48, 46, 0xa0));
-    let config = r
-        .packet(packet(&[0x46, 0, 0, 0, 0, 0, 0, 1, 0]))
-        .expect("features");
+    let config = r.packet(packet(&[0x46, 0, 0, 0, 0, 0, 0, 1, 0])).expect("features");
     assert_eq!(config[..8], [0, 0, 0, 36, 0, 0, 0, 8]);
     assert_eq!(config.len(), 40);
-    let page = r
-        .packet(packet(&[0x5a, 0, 0x2a, 0, 0, 0, 0, 1, 0]))
-        .expect("page");
+    let page = r.packet(packet(&[0x5a, 0, 0x2a, 0, 0, 0, 0, 1, 0])).expect("page");
     assert_eq!((page.len(), page[1], page[8], page[9]), (28, 26, 0x2a, 18));
     let page = r.packet(packet(&[0x1a, 0, 0x2a, 0, 255])).expect("page");
     assert_eq!((page.len(), page[0], page[4]), (24, 23, 0x2a));
-    assert_eq!(
-        r.packet(packet(&[0x5a, 0, 0x3f, 0, 0, 0, 0, 1, 0]))
-            .map(|d| d.len()),
-        Ok(52)
-    );
-    assert_eq!(
-        r.packet(packet(&[0x51, 0, 0, 0, 0, 0, 0, 0, 34]))
-            .map(|d| d.len()),
-        Ok(34)
-    );
-    assert_eq!(
-        r.packet(packet(&[0xbd, 0, 0, 0, 0, 0, 0, 0, 0, 8]))
-            .map(|d| d.len()),
-        Ok(8)
-    );
+    assert_eq!(r.packet(packet(&[0x5a, 0, 0x3f, 0, 0, 0, 0, 1, 0])).map(|d| d.len()), Ok(52));
+    assert_eq!(r.packet(packet(&[0x51, 0, 0, 0, 0, 0, 0, 0, 34])).map(|d| d.len()), Ok(34));
+    assert_eq!(r.packet(packet(&[0xbd, 0, 0, 0, 0, 0, 0, 0, 0, 8])).map(|d| d.len()), Ok(8));
 }
 
 #[test]
@@ -271,16 +237,9 @@ fn read_cd_gives_user_data_or_whole_sectors() {
     let user = &image(1 << 20)[3 * 2048..5 * 2048];
     let data = r.packet(packet(&[0xbe, 0, 0, 0, 0, 3, 0, 0, 2, 0x10]));
     assert!(data.as_deref() == Ok(user));
-    let (raw, blocks) = r
-        .packet_blocks(packet(&[0xbe, 0, 0, 0, 0, 3, 0, 0, 2, 0xf8]), 2352)
-        .expect("readable");
+    let (raw, blocks) = r.packet_blocks(packet(&[0xbe, 0, 0, 0, 0, 3, 0, 0, 2, 0xf8]), 2352).expect("readable");
     assert_eq!(blocks, [2352, 2352]);
-    assert_eq!(
-        raw[..16],
-        [
-            0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 2, 3, 1
-        ]
-    );
+    assert_eq!(raw[..16], [0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 2, 3, 1]);
     assert!(raw[16..2064] == user[..2048] && raw[2352 + 16..2352 + 2064] == user[2048..]);
     assert_eq!(raw[2352 + 14], 4);
 }
@@ -289,10 +248,7 @@ fn read_cd_gives_user_data_or_whole_sectors() {
 fn a_streamed_disc_blocks_until_its_sectors_arrive() {
     for dma in [false, true] {
         let pending = Arc::new(AtomicU32::new(2));
-        let mut r = rig(Some(Box::new(Slow(
-            MemoryBlock::new(image(65536)),
-            pending,
-        ))));
+        let mut r = rig(Some(Box::new(Slow(MemoryBlock::new(image(65536)), pending))));
         r.prd(0x1000, &[(0x20_0000, 0x1000)]);
         r.outb(BM, 9);
         r.send(read10(2, 2), 0xfffe, dma);
@@ -301,11 +257,8 @@ fn a_streamed_disc_blocks_until_its_sectors_arrive() {
         assert!(r.ide.blocked() && !r.irq14());
         r.settle();
         assert!(!r.ide.blocked() && r.irq14());
-        let got = if dma {
-            r.memory(0x20_0000, 4096)
-        } else {
-            (0..2048).flat_map(|_| r.inw(0x1f0).to_le_bytes()).collect()
-        };
+        let got =
+            if dma { r.memory(0x20_0000, 4096) } else { (0..2048).flat_map(|_| r.inw(0x1f0).to_le_bytes()).collect() };
         assert!(got == image(65536)[4096..8192]);
     }
 }

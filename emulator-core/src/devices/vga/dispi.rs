@@ -74,11 +74,7 @@ impl Default for Dispi {
         let mut regs = [0; COUNT];
         regs[ID] = LAST_ID;
         regs[VIDEO_MEMORY_64K] = (VRAM_SIZE >> 16) as u16;
-        Self {
-            index: 0,
-            regs,
-            bank_offset: 0,
-        }
+        Self { index: 0, regs, bank_offset: 0 }
     }
 }
 
@@ -253,8 +249,7 @@ impl Vga {
         cr[0x01] = (mode.width / 8 - 1) as u8;
         cr[0x12] = last_line as u8;
         // Line compare beyond the screen, no double scan, no CGA addressing.
-        cr[0x07] =
-            cr[0x07] & !0x42 | (last_line >> 7 & 2) as u8 | (last_line >> 3 & 0x40) as u8 | 0x10;
+        cr[0x07] = cr[0x07] & !0x42 | (last_line >> 7 & 2) as u8 | (last_line >> 3 & 0x40) as u8 | 0x10;
         cr[0x09] = cr[0x09] & !0x9f | 0x40;
         cr[0x13] = (mode.pitch / 8) as u8;
         cr[0x17] |= 3;

@@ -81,16 +81,12 @@ impl Pixels {
                 let green = v >> 5 & 0x3f;
                 rgba(widen_5(v >> 11), green << 2 | green >> 4, widen_5(v))
             })),
-            Self::Rgb888 => out.extend(
-                bytes
-                    .chunks_exact(3)
-                    .map(|b| rgba(u32::from(b[2]), u32::from(b[1]), u32::from(b[0]))),
-            ),
-            Self::Xrgb8888 => out.extend(
-                bytes
-                    .chunks_exact(4)
-                    .map(|b| rgba(u32::from(b[2]), u32::from(b[1]), u32::from(b[0]))),
-            ),
+            Self::Rgb888 => {
+                out.extend(bytes.chunks_exact(3).map(|b| rgba(u32::from(b[2]), u32::from(b[1]), u32::from(b[0]))))
+            }
+            Self::Xrgb8888 => {
+                out.extend(bytes.chunks_exact(4).map(|b| rgba(u32::from(b[2]), u32::from(b[1]), u32::from(b[0]))))
+            }
         }
     }
 }
@@ -107,14 +103,8 @@ fn widen_5(v: u32) -> u32 {
 /// Where a row's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
-    Vga {
-        scan: Scan,
-        row_scan_shifts: [Option<u32>; 2],
-    },
-    Linear {
-        start: u32,
-        pitch: u32,
-    },
+    Vga { scan: Scan, row_scan_shifts: [Option<u32>; 2] },
+    Linear { start: u32, pitch: u32 },
 }
 
 /// The registers' part of a graphics picture.
@@ -140,10 +130,7 @@ impl GraphicsLook {
                     32 => Pixels::Xrgb8888,
                     _ => Pixels::Indexed(Box::new(palette_256(vga))),
                 },
-                source: Source::Linear {
-                    start: mode.start,
-                    pitch: mode.pitch,
-                },
+                source: Source::Linear { start: mode.start, pitch: mode.pitch },
             },
             None => Self::of_vga(vga),
         }
@@ -165,25 +152,14 @@ impl GraphicsLook {
         };
         let cga = !vga.crtc.mode().contains(CrtcMode::MA13 | CrtcMode::MA14);
         let scan = Scan::new(vga, cga, panning);
-        Self {
-            width,
-            rows: scan.rows,
-            pixels,
-            source: Source::Vga {
-                scan,
-                row_scan_shifts: vga.row_scan_shifts(),
-            },
-        }
+        Self { width, rows: scan.rows, pixels, source: Source::Vga { scan, row_scan_shifts: vga.row_scan_shifts() } }
     }
 
     /// Row `y`: first byte of video RAM, the size at which addresses wrap, panning in pixels.
     fn row(&self, y: u32) -> (u32, u32, u32) {
         match &self.source {
             Source::Linear { start, pitch } => (start + y * pitch, VRAM_SIZE, 0),
-            Source::Vga {
-                scan,
-                row_scan_shifts,
-            } => {
+            Source::Vga { scan, row_scan_shifts } => {
                 let line = scan.line(y);
                 let mut at = line.address * 4;
                 for (bit, shift) in row_scan_shifts.iter().enumerate() {
@@ -204,8 +180,7 @@ impl GraphicsLook {
             let len = self.pixels.bytes(self.width + panning);
             // Bytes before the wrap; the rest comes from the start.
             let first = len.min(wrap.saturating_sub(at));
-            let dirty =
-                || mem.vram_dirty(at, at + first) || first < len && mem.vram_dirty(0, len - first);
+            let dirty = || mem.vram_dirty(at, at + first) || first < len && mem.vram_dirty(0, len - first);
             if !fresh && !dirty() {
                 continue;
             }

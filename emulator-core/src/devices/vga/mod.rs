@@ -94,20 +94,8 @@ impl Vga {
     pub fn new() -> Self {
         let mut pci = PciConfig::new(PCI_SLOT, 0, 0x1234, 0x1111, 0x03_0000, 2, 0);
         pci.set(0x2c, &[0xf4, 0x1a, 0x00, 0x11]); // subsystem 1af4:1100
-        pci.set_bar(
-            BAR_FRAME_BUFFER,
-            Bar::Memory {
-                size: VRAM_SIZE,
-                prefetchable: true,
-            },
-        );
-        pci.set_bar(
-            BAR_REGISTERS,
-            Bar::Memory {
-                size: REGISTERS_SIZE,
-                prefetchable: false,
-            },
-        );
+        pci.set_bar(BAR_FRAME_BUFFER, Bar::Memory { size: VRAM_SIZE, prefetchable: true });
+        pci.set_bar(BAR_REGISTERS, Bar::Memory { size: REGISTERS_SIZE, prefetchable: false });
         Self {
             pci,
             misc: 0,
@@ -205,11 +193,7 @@ impl Vga {
 impl Device for Vga {
     fn reset(&mut self, cx: &mut IoCtx) {
         self.pci.reset();
-        *self = Self {
-            pci: self.pci.clone(),
-            retrace_cleared: cx.now,
-            ..Self::new()
-        };
+        *self = Self { pci: self.pci.clone(), retrace_cleared: cx.now, ..Self::new() };
     }
 }
 
@@ -267,10 +251,7 @@ impl PortIo for Vga {
         match port {
             PORT_DISPI_INDEX => self.dispi.index(),
             PORT_DISPI_DATA | PORT_DISPI_DATA_ALIGNED => self.dispi.read(self.dispi.index()),
-            _ => u16::from_le_bytes([
-                self.read_u8(port, cx),
-                self.read_u8(port.wrapping_add(1), cx),
-            ]),
+            _ => u16::from_le_bytes([self.read_u8(port, cx), self.read_u8(port.wrapping_add(1), cx)]),
         }
     }
 

@@ -135,11 +135,7 @@ impl Vga {
         let offset = mem.vram_offset() + group * 4;
         let new = self.combine(value);
         let keep = !PLANES[usize::from(planes)];
-        let old = if keep == 0 {
-            0
-        } else {
-            mem.block().read_u32(offset)
-        };
+        let old = if keep == 0 { 0 } else { mem.block().read_u32(offset) };
         mem.block().write_u32(offset, old & keep | new & !keep);
         mem.note_store(offset, 4);
     }

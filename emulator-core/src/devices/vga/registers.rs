@@ -146,11 +146,7 @@ impl Sequencer {
     /// Dots in a character clock.
     #[must_use]
     pub fn char_dots(&self) -> u32 {
-        if self.clocking().contains(Clocking::DOTS_8) {
-            8
-        } else {
-            9
-        }
+        if self.clocking().contains(Clocking::DOTS_8) { 8 } else { 9 }
     }
 
     /// Plane-2 addresses of the fonts for attribute bit 3 clear and set (SR03).
@@ -209,11 +205,7 @@ impl Crtc {
     }
 
     fn vertical_scale(&self) -> u32 {
-        if self.mode().contains(CrtcMode::HALF_VERTICAL) {
-            2
-        } else {
-            1
-        }
+        if self.mode().contains(CrtcMode::HALF_VERTICAL) { 2 } else { 1 }
     }
 
     /// Character clocks in a scan line.
@@ -396,10 +388,7 @@ impl Attribute {
     /// Read of 3C1h.
     #[must_use]
     pub fn read(&self) -> u8 {
-        self.regs
-            .get(usize::from(self.index & 0x1f))
-            .copied()
-            .unwrap_or(0)
+        self.regs.get(usize::from(self.index & 0x1f)).copied().unwrap_or(0)
     }
 
     /// Whether the palette drives the display (otherwise it shows the overscan colour).
@@ -516,11 +505,7 @@ impl Dac {
         let at = usize::from(index & self.mask) * 3;
         let c = |i: usize| {
             let v = u32::from(self.entries.get(at + i).copied().unwrap_or(0));
-            if self.eight_bit {
-                v
-            } else {
-                (v & 0x3f) << 2 | (v & 0x3f) >> 4
-            }
+            if self.eight_bit { v } else { (v & 0x3f) << 2 | (v & 0x3f) >> 4 }
         };
         0xff00_0000 | c(2) << 16 | c(1) << 8 | c(0)
     }

@@ -35,8 +35,7 @@ impl Picture {
     /// Gives the picture a size; whether it had another. A new picture is black and dirty.
     fn resize(&mut self, width: u32, height: u32, aspect: (u32, u32)) -> bool {
         let len = width as usize * height as usize;
-        let same = (self.width, self.height, self.stride, self.aspect)
-            == (width, height, width, aspect)
+        let same = (self.width, self.height, self.stride, self.aspect) == (width, height, width, aspect)
             && self.pixels.len() == len;
         self.dirty = (0, 0, 0, 0);
         if !same {
@@ -51,19 +50,13 @@ impl Picture {
     /// Adds a rectangle to the dirty one.
     pub(super) fn mark(&mut self, x0: u32, y0: u32, x1: u32, y1: u32) {
         let d = &mut self.dirty;
-        *d = if d.2 == 0 {
-            (x0, y0, x1, y1)
-        } else {
-            (d.0.min(x0), d.1.min(y0), d.2.max(x1), d.3.max(y1))
-        };
+        *d = if d.2 == 0 { (x0, y0, x1, y1) } else { (d.0.min(x0), d.1.min(y0), d.2.max(x1), d.3.max(y1)) };
     }
 
     /// Row `y` (empty when there is none).
     pub(super) fn row_mut(&mut self, y: u32) -> &mut [u32] {
         let at = y as usize * self.stride as usize;
-        self.pixels
-            .get_mut(at..at + self.width as usize)
-            .unwrap_or_default()
+        self.pixels.get_mut(at..at + self.width as usize).unwrap_or_default()
     }
 
     /// Replaces row `y`, marking what differs.
@@ -134,11 +127,8 @@ impl Scan {
     pub(super) fn line(&self, y: u32) -> Line {
         let scan_line = y * self.repeat;
         let below = scan_line > self.line_compare;
-        let (scan_line, start, preset) = if below {
-            (scan_line - self.line_compare - 1, 0, 0)
-        } else {
-            (scan_line, self.start, self.preset)
-        };
+        let (scan_line, start, preset) =
+            if below { (scan_line - self.line_compare - 1, 0, 0) } else { (scan_line, self.start, self.preset) };
         let row = (scan_line >> u32::from(self.double)) + preset;
         let still = below && self.pan_top_only;
         let byte_panning = if still { 0 } else { self.byte_panning };
@@ -194,10 +184,7 @@ impl Vga {
     fn look(&self) -> Look {
         let programmed = self.crtc.regs[1] >= 3 && self.crtc.vertical_display() >= 8;
         if !programmed && !self.dispi.enabled() {
-            return Look::Blank {
-                size: IDLE_SIZE,
-                color: BLACK,
-            };
+            return Look::Blank { size: IDLE_SIZE, color: BLACK };
         }
         let look = if self.text_mode() {
             Look::Text(Box::new(TextLook::new(self)))
@@ -206,15 +193,8 @@ impl Vga {
         };
         let screen_off = self.seq.clocking().contains(Clocking::SCREEN_OFF);
         if screen_off || !self.attr.display_on() {
-            let color = if screen_off {
-                BLACK
-            } else {
-                self.dac.color(self.attr.regs[0x11])
-            };
-            return Look::Blank {
-                size: look.size(),
-                color,
-            };
+            let color = if screen_off { BLACK } else { self.dac.color(self.attr.regs[0x11]) };
+            return Look::Blank { size: look.size(), color };
         }
         look
     }
@@ -229,10 +209,7 @@ impl Vga {
         let mode = self.crtc.mode();
         // Word addresses are packed (see `planar`), so the bit is one lower; planes take two bits.
         let base = 14 + u32::from(mode.contains(CrtcMode::BYTE));
-        [
-            (!mode.contains(CrtcMode::MA13)).then_some(base),
-            (!mode.contains(CrtcMode::MA14)).then_some(base + 1),
-        ]
+        [(!mode.contains(CrtcMode::MA13)).then_some(base), (!mode.contains(CrtcMode::MA14)).then_some(base + 1)]
     }
 
     /// Brings `picture` up to date; whether anything in it changed (`picture.dirty` says where).

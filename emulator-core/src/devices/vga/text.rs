@@ -65,11 +65,7 @@ impl TextLook {
         let char_dots = vga.seq.char_dots();
         let panning = u32::from(vga.attr.regs[0x13]);
         // With nine dots, 8 stands for none and 0 to 7 for one to eight.
-        let panning = if char_dots == 9 {
-            (panning + 1) % 9
-        } else {
-            panning & 7
-        };
+        let panning = if char_dots == 9 { (panning + 1) % 9 } else { panning & 7 };
         let mode = vga.attr.mode();
         Self {
             scan: Scan::new(vga, true, panning),
@@ -173,9 +169,7 @@ impl TextLook {
     /// The dots of line `row_scan` of a cell, leftmost in bit 8 (nine dots) or 7 (eight).
     fn dots(&self, key: u32, row_scan: u32, font: &[u8]) -> u32 {
         let (character, attribute) = (key & 0xff, (key >> 8) as u8);
-        let in_cursor = self
-            .cursor_shape
-            .is_some_and(|(start, end)| (start..=end).contains(&row_scan));
+        let in_cursor = self.cursor_shape.is_some_and(|(start, end)| (start..=end).contains(&row_scan));
         if key & KEY_CURSOR != 0 && in_cursor {
             return 0x1ff;
         }
@@ -185,10 +179,7 @@ impl TextLook {
         if attribute & 0x77 == 1 && row_scan == self.underline {
             return 0x1ff;
         }
-        let byte = font
-            .get((character * FONT_STRIDE + row_scan) as usize)
-            .copied()
-            .map_or(0, u32::from);
+        let byte = font.get((character * FONT_STRIDE + row_scan) as usize).copied().map_or(0, u32::from);
         if self.char_dots == 8 {
             return byte;
         }
@@ -198,11 +189,7 @@ impl TextLook {
 
     fn draw(&self, band: Band, col: u32, key: u32, fonts: &[Vec<u8>; 2], picture: &mut Picture) {
         let attribute = (key >> 8) as u8;
-        let background = if self.blink {
-            attribute >> 4 & 7
-        } else {
-            attribute >> 4
-        };
+        let background = if self.blink { attribute >> 4 & 7 } else { attribute >> 4 };
         let paper = self.colors[usize::from(background)];
         let ink = self.colors[usize::from(attribute & 15)];
         let font = &fonts[usize::from(attribute & ATTR_FONT != 0)];
@@ -210,9 +197,7 @@ impl TextLook {
         let left = col * self.char_dots;
         let skip = band.panning.saturating_sub(left).min(self.char_dots);
         let x0 = left.saturating_sub(band.panning);
-        let x1 = (left + self.char_dots)
-            .saturating_sub(band.panning)
-            .min(self.width());
+        let x1 = (left + self.char_dots).saturating_sub(band.panning).min(self.width());
         for y in band.y0..band.y1 {
             let dots = self.dots(key, band.row_scan + (y - band.y0), font);
             let top = 1 << (self.char_dots - 1);
@@ -276,21 +261,11 @@ impl Vga {
                 if let Some((start, end)) = look.cursor_shape
                     && address == cursor_address
                 {
-                    cursor = Some(TextCursor {
-                        col,
-                        row,
-                        start,
-                        end,
-                    });
+                    cursor = Some(TextCursor { col, row, start, end });
                 }
             }
         }
-        Some(TextScreen {
-            cols: look.cols,
-            rows: bands.len() as u32,
-            cells,
-            cursor,
-        })
+        Some(TextScreen { cols: look.cols, rows: bands.len() as u32, cells, cursor })
     }
 
     /// The characters of a text mode's screen, a line for each row, without trailing blanks.

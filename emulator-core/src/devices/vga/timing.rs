@@ -43,11 +43,7 @@ impl Raster {
             (lines.saturating_sub(2), lines)
         };
         Self {
-            dot_hz: if clocking.contains(Clocking::HALF_DOT_CLOCK) {
-                clock / 2
-            } else {
-                clock
-            },
+            dot_hz: if clocking.contains(Clocking::HALF_DOT_CLOCK) { clock / 2 } else { clock },
             line_dots: u64::from(crtc.horizontal_total()) * dots,
             display_dots: u64::from(crtc.horizontal_display()) * dots,
             lines,

@@ -33,14 +33,7 @@ impl Parts {
         let sign = bits >> (f.frac_bits + f.exp_bits) & 1 == 1;
         let exp = (bits >> f.frac_bits) as i32 & f.max_exp();
         let frac = bits & f.frac_mask();
-        let mut p = Parts {
-            bits,
-            sign,
-            kind: Kind::Finite,
-            denormal: false,
-            exp: exp - f.bias(),
-            sig: 0,
-        };
+        let mut p = Parts { bits, sign, kind: Kind::Finite, denormal: false, exp: exp - f.bias(), sig: 0 };
         if exp == 0 {
             if frac == 0 || env.mxcsr & DAZ != 0 {
                 p.kind = Kind::Zero;
@@ -136,11 +129,7 @@ fn round_pack(sign: bool, r: Unrounded, f: Format, env: &mut SseEnv) -> u64 {
         return f.pack(sign, 0, 0) | kept;
     }
     if exp + carry >= f.max_exp() {
-        env.raise(if env.masked(OE) || inexact {
-            OE | PE
-        } else {
-            OE
-        });
+        env.raise(if env.masked(OE) || inexact { OE | PE } else { OE });
         let to_infinity = match mode {
             Round::Nearest => true,
             Round::Down => sign,
@@ -168,36 +157,14 @@ pub(super) fn add_slow(a: u64, b: u64, negate_b: bool, f: Format, env: &mut SseE
         (Kind::Infinity, _) => return a.bits,
         (_, Kind::Infinity) => return infinity(b_sign, f),
         (Kind::Zero, Kind::Zero) => {
-            let sign = if a.sign == b_sign {
-                a.sign
-            } else {
-                env.round() == Round::Down
-            };
+            let sign = if a.sign == b_sign { a.sign } else { env.round() == Round::Down };
             return f.pack(sign, 0, 0);
         }
         (Kind::Zero, _) => {
-            return round_pack(
-                b_sign,
-                Unrounded {
-                    exp: b.exp,
-                    hi: b.sig,
-                    lo: 0,
-                },
-                f,
-                env,
-            );
+            return round_pack(b_sign, Unrounded { exp: b.exp, hi: b.sig, lo: 0 }, f, env);
         }
         (_, Kind::Zero) => {
-            return round_pack(
-                a.sign,
-                Unrounded {
-                    exp: a.exp,
-                    hi: a.sig,
-                    lo: 0,
-                },
-                f,
-                env,
-            );
+            return round_pack(a.sign, Unrounded { exp: a.exp, hi: a.sig, lo: 0 }, f, env);
         }
         _ => {}
     }
@@ -288,11 +255,7 @@ pub(super) fn order(a: u64, b: u64, quiet: bool, f: Format, env: &mut SseEnv) ->
 #[inline]
 pub(super) fn min_max(a: u64, b: u64, first: bool, f: Format, env: &SseEnv) -> u64 {
     let chosen = if first { a } else { b };
-    if env.mxcsr & DAZ == 0 {
-        chosen
-    } else {
-        Parts::of(chosen, f, env).bits
-    }
+    if env.mxcsr & DAZ == 0 { chosen } else { Parts::of(chosen, f, env).bits }
 }
 
 /// Whether a CMPPS predicate is one of those to which a quiet NaN is no exception.
@@ -335,16 +298,9 @@ pub(super) fn to_int(a: u64, bits: u32, mode: Round, f: Format, env: &mut SseEnv
             let tail = Tail::of(hi, lo, 0);
             let up = mode.increments(p.sign, hi & 1 == 1, tail);
             let limit = 1u64 << (bits - 1);
-            if let Some(mag) = hi
-                .checked_add(u64::from(up))
-                .filter(|m| *m < limit || (*m == limit && p.sign))
-            {
+            if let Some(mag) = hi.checked_add(u64::from(up)).filter(|m| *m < limit || (*m == limit && p.sign)) {
                 env.raise(if tail == Tail::Exact { 0 } else { PE });
-                return if p.sign {
-                    (mag as i64).wrapping_neg()
-                } else {
-                    mag as i64
-                };
+                return if p.sign { (mag as i64).wrapping_neg() } else { mag as i64 };
             }
         }
         _ => {}
@@ -359,16 +315,7 @@ pub(super) fn from_int(value: i64, f: Format, env: &mut SseEnv) -> u64 {
     }
     let mag = value.unsigned_abs();
     let n = mag.leading_zeros();
-    round_pack(
-        value < 0,
-        Unrounded {
-            exp: 63 - n as i32,
-            hi: mag << n,
-            lo: 0,
-        },
-        f,
-        env,
-    )
+    round_pack(value < 0, Unrounded { exp: 63 - n as i32, hi: mag << n, lo: 0 }, f, env)
 }
 
 pub(super) fn convert(a: u64, from: Format, to: Format, env: &mut SseEnv) -> u64 {
@@ -390,16 +337,7 @@ pub(super) fn convert(a: u64, from: Format, to: Format, env: &mut SseEnv) -> u64
         }
         Kind::Finite => {
             env.raise(if p.denormal { DE } else { 0 });
-            round_pack(
-                p.sign,
-                Unrounded {
-                    exp: p.exp,
-                    hi: p.sig,
-                    lo: 0,
-                },
-                to,
-                env,
-            )
+            round_pack(p.sign, Unrounded { exp: p.exp, hi: p.sig, lo: 0 }, to, env)
         }
     }
 }

@@ -183,18 +183,11 @@ impl X87 {
     /// Works out what a store writes; nothing changes until [`X87::commit_store`].
     pub fn prepare_store(&self, op: X87Op) -> StoreValue {
         use X87Op::*;
-        let plain = |value: u16| StoreValue {
-            bytes: u128::from(value),
-            len: 2,
-            write: true,
-            flags: 0,
-            pop: false,
-        };
+        let plain = |value: u16| StoreValue { bytes: u128::from(value), len: 2, write: true, flags: 0, pop: false };
         let a = self.st(0);
         let mut env = Env::new(self.cw);
         let round = env.round();
-        let int =
-            |env: &mut Env, bits: u32, round: Round| a.to_int(bits, round, env) as u64 as u128;
+        let int = |env: &mut Env, bits: u32, round: Round| a.to_int(bits, round, env) as u64 as u128;
         let (len, pop) = match op {
             Fnstcw => return plain(self.cw),
             FnstswM16 => return plain(self.status()),
@@ -237,13 +230,7 @@ impl X87 {
         // Memory is written unless anything but inexactness is unmasked.
         let write = env.flags & !self.cw & (EXCEPTIONS & !PE) == 0;
         let bytes = bytes & ((1u128 << (8 * u32::from(len))) - 1);
-        StoreValue {
-            bytes,
-            len,
-            write,
-            flags: env.flags,
-            pop: pop && write,
-        }
+        StoreValue { bytes, len, write, flags: env.flags, pop: pop && write }
     }
 
     /// Completes a store after its bytes are in memory.
@@ -283,10 +270,7 @@ mod tests {
         let before = x.clone();
         let store = x.prepare_store(X87Op::FstpM32);
         assert_eq!(x, before);
-        assert_eq!(
-            (store.bytes, store.len, store.write),
-            (0x4049_0FDB, 4, true)
-        );
+        assert_eq!((store.bytes, store.len, store.write), (0x4049_0FDB, 4, true));
         x.commit_store(X87Op::FstpM32, store);
         assert_eq!((x.status(), x.tag_word()), (0x0220, 0xFFFF));
     }

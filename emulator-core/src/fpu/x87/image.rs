@@ -59,19 +59,9 @@ impl X87 {
         if mode.operand32 {
             let high = 0xFFFF_0000u32;
             let pointers = if mode.protected {
-                [
-                    ip,
-                    u32::from(self.fcs) | fop << 16,
-                    dp,
-                    u32::from(self.fds) | high,
-                ]
+                [ip, u32::from(self.fcs) | fop << 16, dp, u32::from(self.fds) | high]
             } else {
-                [
-                    rip & 0xFFFF | high,
-                    rip >> 16 << 12 | fop,
-                    rdp & 0xFFFF | high,
-                    rdp >> 16 << 12,
-                ]
+                [rip & 0xFFFF | high, rip >> 16 << 12 | fop, rdp & 0xFFFF | high, rdp >> 16 << 12]
             };
             let dwords = words.iter().map(|w| u32::from(*w) | high).chain(pointers);
             for (slot, value) in out.chunks_exact_mut(4).zip(dwords) {
@@ -83,9 +73,7 @@ impl X87 {
             } else {
                 [rip, rip >> 4 & 0xF000 | fop, rdp, rdp >> 4 & 0xF000]
             };
-            let all = words
-                .into_iter()
-                .chain(pointers.into_iter().map(|v| v as u16));
+            let all = words.into_iter().chain(pointers.into_iter().map(|v| v as u16));
             for (slot, value) in out.chunks_exact_mut(2).zip(all) {
                 slot.copy_from_slice(&value.to_le_bytes());
             }
@@ -109,12 +97,7 @@ impl X87 {
             *slot = bytes.iter().rev().fold(0, |v, b| v << 8 | u32::from(*b));
         }
         let offset = |low: u32, rest: u32| {
-            low & 0xFFFF
-                | if mode.operand32 {
-                    rest << 4 & 0xFFFF_0000
-                } else {
-                    rest << 4 & 0xF_0000
-                }
+            low & 0xFFFF | if mode.operand32 { rest << 4 & 0xFFFF_0000 } else { rest << 4 & 0xF_0000 }
         };
         if mode.protected {
             (self.fip, self.fcs) = (f[3].into(), f[4] as u16);
@@ -157,10 +140,7 @@ impl X87 {
     }
 
     fn set_raw(&mut self, i: u8, bytes: &[u8]) {
-        let bits = bytes
-            .iter()
-            .rev()
-            .fold(0u128, |v, b| v << 8 | u128::from(*b));
+        let bits = bytes.iter().rev().fold(0u128, |v, b| v << 8 | u128::from(*b));
         let p = usize::from(self.top.wrapping_add(i) & 7);
         self.set_register(p, F80::from_bits(bits));
     }
@@ -188,12 +168,7 @@ impl X87 {
     /// FXRSTOR of the x87 part.
     pub fn fxrstor(&mut self, image: &[u8; 160], wide: bool) {
         let word = |at: usize| u16::from_le_bytes([image[at], image[at + 1]]);
-        let quad = |at: usize| {
-            image[at..at + 8]
-                .iter()
-                .rev()
-                .fold(0u64, |v, b| v << 8 | u64::from(*b))
-        };
+        let quad = |at: usize| image[at..at + 8].iter().rev().fold(0u64, |v, b| v << 8 | u64::from(*b));
         self.set_control(word(0));
         self.set_status(word(2));
         self.empty = !image[4];
@@ -227,48 +202,19 @@ mod tests {
     #[test]
     fn real_mode_images_hold_linear_addresses_and_the_opcode() {
         let x = sample();
-        let image = x.env_image(ImageMode {
-            operand32: false,
-            protected: false,
-        });
-        let words: Vec<u16> = image[..14]
-            .chunks(2)
-            .map(|b| u16::from_le_bytes([b[0], b[1]]))
-            .collect();
-        assert_eq!(
-            words,
-            [0x37F, 0x3000, 0x1FFF, 0x2345, 0x05EE, 0x4321, 0x1000]
-        );
-        let image = x.env_image(ImageMode {
-            operand32: true,
-            protected: false,
-        });
-        let dwords: Vec<u32> = image
-            .chunks(4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        assert_eq!(
-            dwords,
-            [
-                0xFFFF_037F,
-                0xFFFF_3000,
-                0xFFFF_1FFF,
-                0xFFFF_2345,
-                0x0001_05EE,
-                0xFFFF_4321,
-                0x1000
-            ]
-        );
+        let image = x.env_image(ImageMode { operand32: false, protected: false });
+        let words: Vec<u16> = image[..14].chunks(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+        assert_eq!(words, [0x37F, 0x3000, 0x1FFF, 0x2345, 0x05EE, 0x4321, 0x1000]);
+        let image = x.env_image(ImageMode { operand32: true, protected: false });
+        let dwords: Vec<u32> = image.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        assert_eq!(dwords, [0xFFFF_037F, 0xFFFF_3000, 0xFFFF_1FFF, 0xFFFF_2345, 0x0001_05EE, 0xFFFF_4321, 0x1000]);
     }
 
     #[test]
     fn every_image_layout_restores_the_stack() {
         let x = sample();
         for (operand32, protected) in [(false, false), (false, true), (true, false), (true, true)] {
-            let mode = ImageMode {
-                operand32,
-                protected,
-            };
+            let mode = ImageMode { operand32, protected };
             let mut y = X87::new();
             y.load_state(&x.state_image(mode), mode);
             assert_eq!((y.st(0), y.st(1)), (x.st(0), x.st(1)));

@@ -50,25 +50,16 @@ struct Layout {
 /// Whether `image` has a Linux setup header.
 #[must_use]
 pub fn is_bzimage(image: &[u8]) -> bool {
-    image.get(field::HEADER..field::HEADER + 4) == Some(b"HdrS")
-        && image.u16_at(field::BOOT_FLAG) == Some(0xaa55)
+    image.get(field::HEADER..field::HEADER + 4) == Some(b"HdrS") && image.u16_at(field::BOOT_FLAG) == Some(0xaa55)
 }
 
 /// Prepares `kernel` (a bzImage) with an optional initrd for a machine of `ram` bytes.
 ///
 /// # Errors
 /// When the image is no kernel or incomplete, or when something doesn't fit.
-pub fn load(
-    kernel: &[u8],
-    initrd: Option<&[u8]>,
-    cmdline: &str,
-    ram: u64,
-) -> Result<BootImage, LoadError> {
+pub fn load(kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str, ram: u64) -> Result<BootImage, LoadError> {
     if !is_bzimage(kernel) {
-        return Err(LoadError::NotAKernel {
-            wanted: "a Linux kernel (bzImage)",
-            found: describe(kernel),
-        });
+        return Err(LoadError::NotAKernel { wanted: "a Linux kernel (bzImage)", found: describe(kernel) });
     }
     let mut header = kernel.to_vec();
     header.truncate(field::END);
@@ -77,10 +68,7 @@ pub fn load(
     let setup_size = setup_size(&header);
     let needed = image_size(&header, protocol, setup_size);
     if (kernel.len() as u64) < needed {
-        return Err(LoadError::Truncated {
-            needed,
-            found: kernel.len() as u64,
-        });
+        return Err(LoadError::Truncated { needed, found: kernel.len() as u64 });
     }
     let (setup, system) = kernel.split_at(setup_size);
     let mut setup = setup.to_vec();
@@ -91,21 +79,11 @@ pub fn load(
     }
     let kernel_end = kernel_end(&header, protocol, layout, system.len());
     if kernel_end > ram.saturating_sub(FIRMWARE_RESERVE) {
-        return Err(LoadError::KernelTooLarge {
-            needed: kernel_end + FIRMWARE_RESERVE,
-            ram,
-        });
+        return Err(LoadError::KernelTooLarge { needed: kernel_end + FIRMWARE_RESERVE, ram });
     }
     let initrd = initrd.unwrap_or_default();
     let initrd_at = place_initrd(&header, protocol, initrd.len() as u64, kernel_end, ram)?;
-    fill_header(
-        &mut setup,
-        protocol,
-        layout,
-        &cmdline,
-        initrd_at,
-        initrd.len(),
-    );
+    fill_header(&mut setup, protocol, layout, &cmdline, initrd_at, initrd.len());
     Ok(package(layout, setup, system, initrd, initrd_at, cmdline))
 }
 
@@ -138,10 +116,7 @@ fn cmdline_bytes(cmdline: &str, header: &[u8], protocol: u16) -> Result<Vec<u8>,
     }
     .min(0xff00);
     if cmdline.len() > max {
-        return Err(LoadError::CommandLineTooLong {
-            length: cmdline.len(),
-            max,
-        });
+        return Err(LoadError::CommandLineTooLong { length: cmdline.len(), max });
     }
     let mut bytes: Vec<u8> = cmdline.bytes().filter(|&b| b != 0).collect();
     bytes.push(0);
@@ -150,23 +125,13 @@ fn cmdline_bytes(cmdline: &str, header: &[u8], protocol: u16) -> Result<Vec<u8>,
 }
 
 fn layout(header: &[u8], protocol: u16, cmdline_len: usize) -> Layout {
-    let high = header
-        .u8_at(field::LOADFLAGS)
-        .is_some_and(|f| f & LOADED_HIGH != 0);
+    let high = header.u8_at(field::LOADFLAGS).is_some_and(|f| f & LOADED_HIGH != 0);
     // Before 2.02 the command line lies in the 64 KiB of the setup code at 90000h, below the EBDA.
-    let low = |kernel| Layout {
-        setup: 0x9_0000,
-        cmdline: 0x9_a000 - cmdline_len.min(0x1000) as u32,
-        kernel,
-    };
+    let low = |kernel| Layout { setup: 0x9_0000, cmdline: 0x9_a000 - cmdline_len.min(0x1000) as u32, kernel };
     match (high, protocol) {
         (false, _) => low(0x1_0000),
         (true, ..=0x201) => low(0x10_0000),
-        _ => Layout {
-            setup: 0x1_0000,
-            cmdline: 0x2_0000,
-            kernel: 0x10_0000,
-        },
+        _ => Layout { setup: 0x1_0000, cmdline: 0x2_0000, kernel: 0x10_0000 },
     }
 }
 
@@ -182,20 +147,12 @@ fn kernel_end(header: &[u8], protocol: u16, layout: Layout, system: usize) -> u6
 }
 
 /// As high as the kernel and the RAM allow, on a page boundary, and above the kernel.
-fn place_initrd(
-    header: &[u8],
-    protocol: u16,
-    size: u64,
-    kernel_end: u64,
-    ram: u64,
-) -> Result<u32, LoadError> {
+fn place_initrd(header: &[u8], protocol: u16, size: u64, kernel_end: u64, ram: u64) -> Result<u32, LoadError> {
     if size == 0 {
         return Ok(0);
     }
-    let anywhere = protocol >= 0x20c
-        && header
-            .u16_at(field::XLOADFLAGS)
-            .is_some_and(|f| f & XLF_CAN_BE_LOADED_ABOVE_4G != 0);
+    let anywhere =
+        protocol >= 0x20c && header.u16_at(field::XLOADFLAGS).is_some_and(|f| f & XLF_CAN_BE_LOADED_ABOVE_4G != 0);
     let highest = match header.u32_at(field::INITRD_ADDR_MAX) {
         _ if anywhere => u64::from(u32::MAX),
         Some(max) if protocol >= 0x203 => u64::from(max),
@@ -205,10 +162,7 @@ fn place_initrd(
     let lowest = kernel_end.next_multiple_of(PAGE).max(MIB);
     let at = end.saturating_sub(size) & !(PAGE - 1);
     if at < lowest {
-        return Err(LoadError::InitrdTooLarge {
-            size,
-            room: end.saturating_sub(lowest),
-        });
+        return Err(LoadError::InitrdTooLarge { size, room: end.saturating_sub(lowest) });
     }
     Ok(at as u32)
 }
@@ -216,30 +170,17 @@ fn place_initrd(
 /// Video mode from `vga=` on the command line, as boot loaders take it.
 fn video_mode(cmdline: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(cmdline).ok()?;
-    let value = text
-        .split([' ', '\0'])
-        .filter_map(|word| word.strip_prefix("vga="))
-        .next_back()?;
+    let value = text.split([' ', '\0']).filter_map(|word| word.strip_prefix("vga=")).next_back()?;
     match value {
         "normal" => Some(0xffff),
         "ext" => Some(0xfffe),
         "ask" => Some(0xfffd),
-        _ => value.strip_prefix("0x").map_or_else(
-            || value.parse().ok(),
-            |hex| u16::from_str_radix(hex, 16).ok(),
-        ),
+        _ => value.strip_prefix("0x").map_or_else(|| value.parse().ok(), |hex| u16::from_str_radix(hex, 16).ok()),
     }
 }
 
 /// Writes the fields that a boot loader owes the kernel.
-fn fill_header(
-    setup: &mut [u8],
-    protocol: u16,
-    layout: Layout,
-    cmdline: &[u8],
-    initrd_at: u32,
-    initrd_len: usize,
-) {
+fn fill_header(setup: &mut [u8], protocol: u16, layout: Layout, cmdline: &[u8], initrd_at: u32, initrd_len: usize) {
     let mut put = |at: usize, bytes: &[u8]| {
         if let Some(to) = setup.get_mut(at..at + bytes.len()) {
             to.copy_from_slice(bytes);
@@ -289,18 +230,9 @@ fn package(
         (initrd_at, initrd.len() as u32),
         (layout.cmdline, cmdline.len() as u32),
     ];
-    let rom = option_rom::linux(
-        (layout.setup >> 4) as u16,
-        heap_end(layout) - 16,
-        option_rom::linux_transfers(ranges),
-    );
+    let rom = option_rom::linux((layout.setup >> 4) as u16, heap_end(layout) - 16, option_rom::linux_transfers(ranges));
     let number = |n: u32| n.to_le_bytes().to_vec();
-    let [
-        (setup_at, setup_len),
-        (kernel_at, kernel_len),
-        (_, initrd_len),
-        (cmdline_at, cmdline_len),
-    ] = ranges;
+    let [(setup_at, setup_len), (kernel_at, kernel_len), (_, initrd_len), (cmdline_at, cmdline_len)] = ranges;
     BootImage {
         items: vec![
             (key::SETUP_ADDR, number(setup_at)),
@@ -343,12 +275,7 @@ mod tests {
     }
 
     fn item(image: &BootImage, key: u16) -> &[u8] {
-        image
-            .items
-            .iter()
-            .find(|(k, _)| *k == key)
-            .map(|(_, data)| data.as_slice())
-            .expect("item present")
+        image.items.iter().find(|(k, _)| *k == key).map(|(_, data)| data.as_slice()).expect("item present")
     }
 
     #[test]
@@ -375,10 +302,7 @@ mod tests {
         let mut k = kernel();
         k[field::INITRD_ADDR_MAX..][..4].copy_from_slice(&0x00ff_ffff_u32.to_le_bytes());
         let image = load(&k, Some(&[1; 4096]), "", 64 << 20).expect("loads");
-        assert_eq!(
-            item(&image, key::INITRD_ADDR),
-            0x00ff_f000_u32.to_le_bytes()
-        );
+        assert_eq!(item(&image, key::INITRD_ADDR), 0x00ff_f000_u32.to_le_bytes());
     }
 
     #[test]
@@ -396,27 +320,19 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let error = |k: &[u8], initrd: usize, cmdline: &str, ram: u64| {
-            load(k, Some(&vec![0; initrd]), cmdline, ram)
-                .expect_err("must fail")
-                .to_string()
+            load(k, Some(&vec![0; initrd]), cmdline, ram).expect_err("must fail").to_string()
         };
         let k = kernel();
         assert_eq!(
             error(&k, 64 << 20, "", 64 << 20),
             "the initrd of 67108864 bytes does not fit: 63700992 bytes of memory are free for it"
         );
-        assert_eq!(
-            error(&k, 0, "", 2 << 20),
-            "the kernel needs 4 MiB of memory and the machine has 2 MiB"
-        );
+        assert_eq!(error(&k, 0, "", 2 << 20), "the kernel needs 4 MiB of memory and the machine has 2 MiB");
         assert_eq!(
             error(&k[..40000], 0, "", 64 << 20),
             "the kernel image is truncated: its header asks for 67057 bytes, the file has 40000"
         );
-        assert_eq!(
-            error(b"", 0, "", 64 << 20),
-            "this is not a Linux kernel (bzImage): it is empty"
-        );
+        assert_eq!(error(b"", 0, "", 64 << 20), "this is not a Linux kernel (bzImage): it is empty");
         assert_eq!(
             error(&k, 0, &"x".repeat(3000), 64 << 20),
             "the command line has 3000 bytes and this kernel takes at most 2047"

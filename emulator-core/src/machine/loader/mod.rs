@@ -27,9 +27,7 @@ pub enum LoadError {
         found: String,
     },
     /// The file ends early.
-    #[error(
-        "the kernel image is truncated: its header asks for {needed} bytes, the file has {found}"
-    )]
+    #[error("the kernel image is truncated: its header asks for {needed} bytes, the file has {found}")]
     Truncated {
         /// Bytes that the header promises.
         needed: u64,
@@ -103,25 +101,18 @@ fn describe(image: &[u8]) -> String {
         (0, b"070701", "is a cpio archive (an initrd?)"),
         (0x8001, b"CD001", "is a CD image (use it as a CD-ROM)"),
         (0x202, b"HdrS", "is a Linux kernel"),
-        (
-            510,
-            b"\x55\xaa",
-            "is a boot sector (use it as a floppy or hard disk)",
-        ),
+        (510, b"\x55\xaa", "is a boot sector (use it as a floppy or hard disk)"),
     ];
     if image.is_empty() {
         return "is empty".to_owned();
     }
-    known
-        .iter()
-        .find(|(at, magic, _)| image.get(*at..*at + magic.len()) == Some(*magic))
-        .map_or_else(
-            || {
-                let head: Vec<String> = image.iter().take(4).map(|b| format!("{b:02x}")).collect();
-                format!("begins with bytes {}, no known format", head.join(" "))
-            },
-            |(_, _, what)| (*what).to_owned(),
-        )
+    known.iter().find(|(at, magic, _)| image.get(*at..*at + magic.len()) == Some(*magic)).map_or_else(
+        || {
+            let head: Vec<String> = image.iter().take(4).map(|b| format!("{b:02x}")).collect();
+            format!("begins with bytes {}, no known format", head.join(" "))
+        },
+        |(_, _, what)| (*what).to_owned(),
+    )
 }
 
 /// Little-endian fields of an image; `None` outside it.
@@ -153,10 +144,7 @@ mod tests {
     fn files_that_are_no_kernels_are_named() {
         assert_eq!(describe(b""), "is empty");
         assert_eq!(describe(b"\x1f\x8b\x08"), "is gzip-compressed data");
-        assert_eq!(
-            describe(b"hello world"),
-            "begins with bytes 68 65 6c 6c, no known format"
-        );
+        assert_eq!(describe(b"hello world"), "begins with bytes 68 65 6c 6c, no known format");
         let mut sector = vec![0; 512];
         sector[510..].copy_from_slice(&[0x55, 0xaa]);
         assert!(describe(&sector).contains("boot sector"));

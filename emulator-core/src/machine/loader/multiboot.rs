@@ -67,9 +67,7 @@ fn find_header(image: &[u8]) -> Option<usize> {
     (0..SEARCH.min(image.len())).step_by(4).find(|&at| {
         let field = |n: usize| image.u32_at(at + 4 * n);
         match (field(0), field(1), field(2)) {
-            (Some(MAGIC), Some(flags), Some(checksum)) => {
-                MAGIC.wrapping_add(flags).wrapping_add(checksum) == 0
-            }
+            (Some(MAGIC), Some(flags), Some(checksum)) => MAGIC.wrapping_add(flags).wrapping_add(checksum) == 0,
             _ => false,
         }
     })
@@ -85,27 +83,14 @@ pub fn is_multiboot(image: &[u8]) -> bool {
 ///
 /// # Errors
 /// When the image is no Multiboot image or incomplete, asks for what isn't there, or doesn't fit.
-pub fn load(
-    file: &[u8],
-    modules: &[Module],
-    cmdline: &str,
-    ram: u64,
-) -> Result<BootImage, LoadError> {
+pub fn load(file: &[u8], modules: &[Module], cmdline: &str, ram: u64) -> Result<BootImage, LoadError> {
     let mut image = parse(file, ram)?;
     check_room(&image, ram)?;
     let module_ranges = append_modules(&mut image, modules, ram)?;
     let info = information(&image, modules, &module_ranges, cmdline, ram)?;
     let transfers = [
-        Transfer {
-            key: key::KERNEL_DATA,
-            length: image.memory_size as u32,
-            address: image.address,
-        },
-        Transfer {
-            key: key::INITRD_DATA,
-            length: info.len() as u32,
-            address: INFO,
-        },
+        Transfer { key: key::KERNEL_DATA, length: image.memory_size as u32, address: image.address },
+        Transfer { key: key::INITRD_DATA, length: info.len() as u32, address: INFO },
     ];
     let number = |n: u32| n.to_le_bytes().to_vec();
     Ok(BootImage {
@@ -124,20 +109,12 @@ pub fn load(
 }
 
 fn parse(file: &[u8], ram: u64) -> Result<Image, LoadError> {
-    let header = find_header(file).ok_or_else(|| LoadError::NotAKernel {
-        wanted: "a Multiboot image",
-        found: describe(file),
-    })?;
-    let field = |n: usize| {
-        file.u32_at(header + 4 * n)
-            .ok_or(LoadError::Damaged("its Multiboot header is cut off"))
-    };
+    let header = find_header(file)
+        .ok_or_else(|| LoadError::NotAKernel { wanted: "a Multiboot image", found: describe(file) })?;
+    let field = |n: usize| file.u32_at(header + 4 * n).ok_or(LoadError::Damaged("its Multiboot header is cut off"));
     let flags = field(1)?;
     if flags & 0xffff & !KNOWN_FLAGS != 0 {
-        return Err(LoadError::Unsupported(format!(
-            "Multiboot header flags {:#x}",
-            flags & 0xffff & !KNOWN_FLAGS
-        )));
+        return Err(LoadError::Unsupported(format!("Multiboot header flags {:#x}", flags & 0xffff & !KNOWN_FLAGS)));
     }
     let mut image = if flags & FLAG_ADDRESSES != 0 {
         let addresses = [field(3)?, field(4)?, field(5)?, field(6)?, field(7)?];
@@ -157,11 +134,7 @@ fn video_mode(wanted: [u32; 3]) -> [u16; 3] {
         Ok(0) | Err(_) => default,
         Ok(n) => n,
     };
-    [
-        pick(wanted[0], 1024),
-        pick(wanted[1], 768),
-        pick(wanted[2], 32).min(255),
-    ]
+    [pick(wanted[0], 1024), pick(wanted[1], 768), pick(wanted[2], 32).min(255)]
 }
 
 /// The header's address fields: header, load, load end, bss end, entry (3.1.3).
@@ -175,25 +148,16 @@ fn by_addresses(file: &[u8], header: usize, addresses: [u32; 5]) -> Result<Image
     let available = &file[header - before..];
     let size = match load_end {
         0 => available.len(),
-        end => end
-            .checked_sub(load)
-            .ok_or(LoadError::Damaged("it ends before its load address"))? as usize,
+        end => end.checked_sub(load).ok_or(LoadError::Damaged("it ends before its load address"))? as usize,
     };
-    let data = available.get(..size).ok_or(LoadError::Truncated {
-        needed: (header - before + size) as u64,
-        found: file.len() as u64,
-    })?;
+    let data = available
+        .get(..size)
+        .ok_or(LoadError::Truncated { needed: (header - before + size) as u64, found: file.len() as u64 })?;
     let memory_size = match bss_end {
         0 => size as u64,
         end => u64::from(end.saturating_sub(load)).max(size as u64),
     };
-    Ok(Image {
-        address: load,
-        memory_size,
-        data: data.to_vec(),
-        entry,
-        video: [0; 3],
-    })
+    Ok(Image { address: load, memory_size, data: data.to_vec(), entry, video: [0; 3] })
 }
 
 /// A loadable segment of an ELF file.
@@ -212,27 +176,16 @@ fn elf_segments(file: &[u8]) -> Result<Vec<Segment<'_>>, LoadError> {
     let mut segments = Vec::new();
     for n in 0..count {
         let at = table.checked_add(n * entry_size).ok_or_else(damaged)?;
-        let field = |i: usize| {
-            at.checked_add(4 * i)
-                .and_then(|at| file.u32_at(at))
-                .ok_or_else(damaged)
-        };
+        let field = |i: usize| at.checked_add(4 * i).and_then(|at| file.u32_at(at)).ok_or_else(damaged);
         let (kind, offset, size) = (field(0)?, field(1)? as usize, field(4)? as usize);
         let memory_size = field(5)?;
         if kind != 1 || memory_size == 0 {
             continue; // not PT_LOAD
         }
         let end = offset as u64 + size as u64;
-        let data = file.get(offset..end as usize).ok_or(LoadError::Truncated {
-            needed: end,
-            found: file.len() as u64,
-        })?;
-        segments.push(Segment {
-            data,
-            virt: field(2)?,
-            phys: field(3)?,
-            memory_size: memory_size.max(size as u32),
-        });
+        let data =
+            file.get(offset..end as usize).ok_or(LoadError::Truncated { needed: end, found: file.len() as u64 })?;
+        segments.push(Segment { data, virt: field(2)?, phys: field(3)?, memory_size: memory_size.max(size as u32) });
     }
     Ok(segments)
 }
@@ -240,16 +193,12 @@ fn elf_segments(file: &[u8]) -> Result<Vec<Segment<'_>>, LoadError> {
 fn by_elf(file: &[u8], ram: u64) -> Result<Image, LoadError> {
     if file.get(..5) != Some(b"\x7fELF\x01") || file.u16_at(18) != Some(3) {
         return Err(LoadError::Unsupported(
-            "a Multiboot image must be a 32-bit x86 ELF file or give its addresses in the header"
-                .to_owned(),
+            "a Multiboot image must be a 32-bit x86 ELF file or give its addresses in the header".to_owned(),
         ));
     }
     let segments = elf_segments(file)?;
     let end_of = |s: &Segment| u64::from(s.phys) + u64::from(s.memory_size);
-    let (Some(first), Some(end)) = (
-        segments.iter().map(|s| s.phys).min(),
-        segments.iter().map(end_of).max(),
-    ) else {
+    let (Some(first), Some(end)) = (segments.iter().map(|s| s.phys).min(), segments.iter().map(end_of).max()) else {
         return Err(LoadError::Damaged("it has nothing to load"));
     };
     if end > ram {
@@ -263,34 +212,18 @@ fn by_elf(file: &[u8], ram: u64) -> Result<Image, LoadError> {
         .find(|s| entry >= s.virt && entry - s.virt < s.memory_size)
         .map_or(entry, |s| entry - s.virt + s.phys);
     let offset = |s: &Segment| (s.phys - first) as usize;
-    let filled = segments
-        .iter()
-        .map(|s| offset(s) + s.data.len())
-        .max()
-        .unwrap_or(0);
+    let filled = segments.iter().map(|s| offset(s) + s.data.len()).max().unwrap_or(0);
     let mut data = vec![0; filled];
     for s in &segments {
         data[offset(s)..][..s.data.len()].copy_from_slice(s.data);
     }
-    Ok(Image {
-        address: first,
-        memory_size: end - u64::from(first),
-        data,
-        entry,
-        video: [0; 3],
-    })
+    Ok(Image { address: first, memory_size: end - u64::from(first), data, entry, video: [0; 3] })
 }
 
 fn check_room(image: &Image, ram: u64) -> Result<(), LoadError> {
-    let (start, end) = (
-        u64::from(image.address),
-        u64::from(image.address) + image.memory_size,
-    );
+    let (start, end) = (u64::from(image.address), u64::from(image.address) + image.memory_size);
     if end > ram.saturating_sub(FIRMWARE_RESERVE) {
-        return Err(LoadError::KernelTooLarge {
-            needed: end + FIRMWARE_RESERVE,
-            ram,
-        });
+        return Err(LoadError::KernelTooLarge { needed: end + FIRMWARE_RESERVE, ram });
     }
     let low = start >= u64::from(INFO) + INFO_MAX as u64 && end <= LOW_END;
     if !low && start < MIB {
@@ -302,18 +235,10 @@ fn check_room(image: &Image, ram: u64) -> Result<(), LoadError> {
 }
 
 /// Appends the modules, page-aligned, and returns where each begins and ends.
-fn append_modules(
-    image: &mut Image,
-    modules: &[Module],
-    ram: u64,
-) -> Result<Vec<(u32, u32)>, LoadError> {
+fn append_modules(image: &mut Image, modules: &[Module], ram: u64) -> Result<Vec<(u32, u32)>, LoadError> {
     let base = u64::from(image.address);
     let end_of_kernel = (base + image.memory_size).next_multiple_of(PAGE);
-    let limit = if base < MIB {
-        LOW_END
-    } else {
-        ram.saturating_sub(FIRMWARE_RESERVE)
-    };
+    let limit = if base < MIB { LOW_END } else { ram.saturating_sub(FIRMWARE_RESERVE) };
     let mut at = end_of_kernel;
     let mut ranges = Vec::new();
     for module in modules {
@@ -431,16 +356,7 @@ mod tests {
         file.resize(16, 0);
         file.extend(words(&[0x0003_0002, 1, 0xc010_0020, 52, 0, 0]));
         file.extend(words(&[0x0020_0034, 1, 0]));
-        file.extend(words(&[
-            1,
-            0x60,
-            0xc010_0000,
-            0x10_0000,
-            0x30,
-            0x2000,
-            7,
-            4096,
-        ]));
+        file.extend(words(&[1, 0x60, 0xc010_0000, 0x10_0000, 0x30, 0x2000, 7, 4096]));
         file.resize(0x60, 0);
         file.extend(words(&header(0)));
         file.resize(0x90, 0x90);
@@ -448,12 +364,7 @@ mod tests {
     }
 
     fn item(image: &BootImage, key: u16) -> &[u8] {
-        image
-            .items
-            .iter()
-            .find(|(k, _)| *k == key)
-            .map(|(_, data)| data.as_slice())
-            .expect("item present")
+        image.items.iter().find(|(k, _)| *k == key).map(|(_, data)| data.as_slice()).expect("item present")
     }
 
     #[test]
@@ -470,16 +381,7 @@ mod tests {
 
     #[test]
     fn the_information_block_names_modules_and_command_line() {
-        let modules = [
-            Module {
-                data: &[1; 5000],
-                cmdline: "initrd",
-            },
-            Module {
-                data: &[2; 10],
-                cmdline: "",
-            },
-        ];
+        let modules = [Module { data: &[1; 5000], cmdline: "initrd" }, Module { data: &[2; 10], cmdline: "" }];
         let image = load(&kludge(), &modules, "root=x", RAM).expect("loads");
         let info = item(&image, key::INITRD_DATA);
         let at = |offset: usize| info.u32_at(offset).expect("inside");
@@ -516,10 +418,7 @@ mod tests {
     #[test]
     fn what_cannot_be_loaded_is_said() {
         let error = |file: &[u8], ram| load(file, &[], "", ram).expect_err("must fail").to_string();
-        assert_eq!(
-            error(b"\x7fELF nothing", RAM),
-            "this is not a Multiboot image: it is an ELF file"
-        );
+        assert_eq!(error(b"\x7fELF nothing", RAM), "this is not a Multiboot image: it is an ELF file");
         assert_eq!(
             error(&kludge()[..50], RAM),
             "the kernel image is truncated: its header asks for 64 bytes, the file has 50"

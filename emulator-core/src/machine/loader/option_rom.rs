@@ -36,12 +36,7 @@ pub fn linux(segment: u16, stack: u16, transfers: [Transfer; 4]) -> Vec<u8> {
 /// [`protected_entry`]), completes the block with what only the BIOS knows, and enters the image.
 /// `video` is width, height and bits per pixel, all 0 for text.
 pub fn multiboot(video: [u16; 3], transfers: [Transfer; 2]) -> Vec<u8> {
-    let mut rom = build(
-        "tab86 Multi",
-        &MULTIBOOT_CODE,
-        [video[0], video[1]],
-        &transfers,
-    );
+    let mut rom = build("tab86 Multi", &MULTIBOOT_CODE, [video[0], video[1]], &transfers);
     rom[EXTRA] = video[2] as u8;
     seal(&mut rom);
     rom
@@ -99,17 +94,8 @@ fn checksum(bytes: &[u8]) -> u8 {
 
 /// The transfers of a Linux image: setup code, kernel, initrd, command line.
 pub fn linux_transfers(ranges: [(u32, u32); 4]) -> [Transfer; 4] {
-    let keys = [
-        key::SETUP_DATA,
-        key::KERNEL_DATA,
-        key::INITRD_DATA,
-        key::CMDLINE_DATA,
-    ];
-    std::array::from_fn(|i| Transfer {
-        key: keys[i],
-        address: ranges[i].0,
-        length: ranges[i].1,
-    })
+    let keys = [key::SETUP_DATA, key::KERNEL_DATA, key::INITRD_DATA, key::CMDLINE_DATA];
+    std::array::from_fn(|i| Transfer { key: keys[i], address: ranges[i].0, length: ranges[i].1 })
 }
 
 /// Real-mode code at offset 80h.
@@ -301,10 +287,7 @@ mod tests {
     fn roms_are_valid_to_seabios() {
         let transfers = linux_transfers([(0x10000, 0x4000), (0x10_0000, 1), (0, 0), (0x20000, 9)]);
         let two = [transfers[0], transfers[1]];
-        for rom in [
-            linux(0x1000, 0xfff0, transfers),
-            multiboot([800, 600, 32], two),
-        ] {
+        for rom in [linux(0x1000, 0xfff0, transfers), multiboot([800, 600, 32], two)] {
             assert_eq!(rom[..2], [0x55, 0xaa]);
             assert_eq!(usize::from(rom[2]) * 512, rom.len());
             assert!(rom.len() <= 2048);

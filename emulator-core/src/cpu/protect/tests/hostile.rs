@@ -22,9 +22,7 @@ impl Random {
         match self.below(8) {
             0 => self.next() as u16,
             1 => 0,
-            _ => {
-                (self.below(18) * 8) as u16 | self.below(4) as u16 | (self.below(4) as u16 & 1) << 2
-            }
+            _ => (self.below(18) * 8) as u16 | self.below(4) as u16 | (self.below(4) as u16 & 1) << 2,
         }
     }
     /// A descriptor of any kind whose fields are mostly plausible.
@@ -32,12 +30,7 @@ impl Random {
         let access = self.next() as u8 | if self.below(4) > 0 { 0x80 } else { 0 };
         match self.below(4) {
             0 => self.next(),
-            1 => gate(
-                access,
-                self.selector(),
-                self.next() as u32 & 0xf_ffff,
-                self.next() as u8,
-            ),
+            1 => gate(access, self.selector(), self.next() as u32 & 0xf_ffff, self.next() as u8),
             2 => descriptor(TSS2, self.next() as u32 & 0xff, access, 0),
             _ => flat(access),
         }
@@ -71,11 +64,7 @@ fn random_tables_and_operations_never_panic_or_hang() {
         }
         for vector in 0..=255 {
             // Exceptions mostly find a handler, so that the round goes on.
-            let raw = if vector < 32 && r.below(8) > 0 {
-                gate(0x8e, CODE0, 0x1234, 0)
-            } else {
-                r.descriptor()
-            };
+            let raw = if vector < 32 && r.below(8) > 0 { gate(0x8e, CODE0, 0x1234, 0) } else { r.descriptor() };
             lab.set_gate(vector, raw);
         }
         for _ in 0..400 {
@@ -89,17 +78,7 @@ fn random_tables_and_operations_never_panic_or_hang() {
 fn plausible_frame(r: &mut Random) -> [u32; 9] {
     let (cs, ss) = [(CODE3, DATA3), (CODE1, DATA1), (CODE0, DATA0)][r.below(3) as usize];
     let flags = (r.next() as u32 & 0x3f_7fd5) & !if r.below(4) > 0 { flags::VM } else { 0 };
-    let mut frame = [
-        0x1234,
-        cs.into(),
-        flags,
-        STACK3,
-        ss.into(),
-        0x2222,
-        0x1111,
-        0x3333,
-        0x4444,
-    ];
+    let mut frame = [0x1234, cs.into(), flags, STACK3, ss.into(), 0x2222, 0x1111, 0x3333, 0x4444];
     if r.below(2) == 0 {
         // A far return: no flags.
         frame[2..5].copy_from_slice(&[STACK3, ss.into(), 0]);

@@ -29,9 +29,7 @@ fn real_mode_table_limit_escalates_to_double_fault_and_shutdown() {
     // SDM vol. 3, 21.1.4: vector outside the table is #GP, and so on.
     let mut lab = Lab::real();
     lab.cpu.idtr.limit = 0x21 * 4 + 2;
-    lab.faults(Fault::gp(0x21 * 8 + 2), |c, b| {
-        c.interrupt(b, 0x21, Source::IntN)
-    });
+    lab.faults(Fault::gp(0x21 * 8 + 2), |c, b| c.interrupt(b, 0x21, Source::IntN));
     // Only vector 8 remains: #GP cannot be delivered, #DF can.
     lab.cpu.idtr.limit = 8 * 4 + 3;
     assert_eq!(lab.deliver(Fault::gp(0)), Delivered::Ok);
@@ -54,8 +52,7 @@ fn an_interrupt_gate_from_ring_3_switches_stacks() {
     // SDM vol. 3, 6.12.1, figure 6-4.
     let mut lab = Lab::ring(3);
     lab.set_gate(0x40, gate(0x8e, CODE0, HANDLER, 0));
-    lab.cpu
-        .set_eflags(flags::IF | flags::TF | flags::NT | flags::AC);
+    lab.cpu.set_eflags(flags::IF | flags::TF | flags::NT | flags::AC);
     assert_eq!(lab.cpu.take_interrupt(&mut lab.bus, 0x40), Delivered::Ok);
     assert_eq!((lab.selector(Seg::Cs), lab.cpu.cpl), (CODE0, 0));
     assert_eq!(lab.cpu.rip, u64::from(HANDLER));
@@ -119,16 +116,8 @@ fn gate_faults_carry_idt_and_ext_bits() {
         (Fault::gp(idt), Fault::gp(idt + 1), 0),
         (Fault::np(idt), Fault::np(idt + 1), gate(0x0e, CODE0, 0, 0)),
         (Fault::gp(0), Fault::gp(1), gate(0x8e, 0, 0, 0)),
-        (
-            Fault::gp(OUTSIDE),
-            Fault::gp(OUTSIDE + 1),
-            gate(0x8e, OUTSIDE, 0, 0),
-        ),
-        (
-            Fault::gp(DATA0),
-            Fault::gp(DATA0 + 1),
-            gate(0x8e, DATA0, 0, 0),
-        ),
+        (Fault::gp(OUTSIDE), Fault::gp(OUTSIDE + 1), gate(0x8e, OUTSIDE, 0, 0)),
+        (Fault::gp(DATA0), Fault::gp(DATA0 + 1), gate(0x8e, DATA0, 0, 0)),
         (Fault::gp(0x18), Fault::gp(0x19), gate(0x8e, CODE3, 0, 0)),
         (Fault::gp(0), Fault::gp(1), gate(0x8e, FREE, 0x100, 0)),
     ];
@@ -185,10 +174,7 @@ fn a_page_fault_on_the_inner_stack_is_delivered_when_it_can_be() {
     // #PF and #DF through gates that use the same stack: shutdown.
     lab.set_gate(14, gate(0x8e, CODE0, HANDLER, 0));
     lab.set_gate(8, gate(0x8e, CODE0, HANDLER, 0));
-    assert_eq!(
-        lab.cpu.take_interrupt(&mut lab.bus, 0x40),
-        Delivered::Shutdown
-    );
+    assert_eq!(lab.cpu.take_interrupt(&mut lab.bus, 0x40), Delivered::Shutdown);
 }
 
 #[test]
@@ -208,12 +194,7 @@ fn virtual_8086_interrupts_save_the_data_segments() {
     lab.set_gate(0x40, gate(0x8e, CODE0, HANDLER, 0));
     assert_eq!(lab.cpu.take_interrupt(&mut lab.bus, 0x40), Delivered::Ok);
     let image = flags::VM | flags::IF | 2;
-    assert_eq!(
-        lab.stack32(9),
-        [
-            0x10, 0x2000, image, 0x800, 0x1000, 0x2222, 0x1111, 0x3333, 0x4444
-        ]
-    );
+    assert_eq!(lab.stack32(9), [0x10, 0x2000, image, 0x800, 0x1000, 0x2222, 0x1111, 0x3333, 0x4444]);
     assert!(!lab.cpu.vm86());
     assert_eq!(lab.cpu.cpl, 0);
     for seg in [Seg::Ds, Seg::Es, Seg::Fs, Seg::Gs] {
@@ -222,13 +203,9 @@ fn virtual_8086_interrupts_save_the_data_segments() {
     // Only ring 0 may take it.
     let mut lab = Lab::vm86(0);
     lab.set_gate(0x40, gate(0x8e, CODE1 & !3, HANDLER, 0));
-    lab.faults(Fault::gp(0x31), |c, b| {
-        c.interrupt(b, 0x40, Source::External)
-    });
+    lab.faults(Fault::gp(0x31), |c, b| c.interrupt(b, 0x40, Source::External));
     lab.set_gate(0x40, gate(0x8e, CONFORMING, HANDLER, 0));
-    lab.faults(Fault::gp(CONFORMING + 1), |c, b| {
-        c.interrupt(b, 0x40, Source::External)
-    });
+    lab.faults(Fault::gp(CONFORMING + 1), |c, b| c.interrupt(b, 0x40, Source::External));
 }
 
 #[test]

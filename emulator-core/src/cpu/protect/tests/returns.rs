@@ -59,17 +59,7 @@ fn iret_masks_if_and_iopl_by_privilege() {
 #[test]
 fn iret_returns_to_virtual_8086_mode_from_ring_0_only() {
     // SDM vol. 3, 21.2.5.
-    let frame = [
-        0x100,
-        0x2000,
-        flags::VM | flags::IF | 2,
-        0x800,
-        0x1000,
-        0x2222,
-        0x1111,
-        0x3333,
-        0x4444,
-    ];
+    let frame = [0x100, 0x2000, flags::VM | flags::IF | 2, 0x800, 0x1000, 0x2222, 0x1111, 0x3333, 0x4444];
     let mut lab = Lab::protected();
     lab.put_stack32(&frame);
     lab.ok(|c, b| c.iret(b, true));

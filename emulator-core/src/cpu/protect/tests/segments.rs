@@ -10,8 +10,7 @@ use crate::cpu::testing::*;
 fn real_mode_loads_change_base_only_so_unreal_limits_survive() {
     // SDM vol. 3, 21.1.1; the hidden limit is untouched outside protected mode.
     let mut lab = Lab::real();
-    lab.cpu
-        .set_segment(Seg::Ds, Segment::from_descriptor(DATA0, flat(0x93)));
+    lab.cpu.set_segment(Seg::Ds, Segment::from_descriptor(DATA0, flat(0x93)));
     lab.ok(|c, b| c.load_segment(b, Seg::Ds, 0x1234));
     let ds = *lab.cpu.segment(Seg::Ds);
     assert_eq!((ds.base, ds.limit), (0x12340, u32::MAX));

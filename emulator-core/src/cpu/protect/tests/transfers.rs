@@ -9,10 +9,7 @@ use crate::cpu::testing::*;
 fn real_mode_far_jump_and_call_check_the_limit_first() {
     let mut lab = Lab::real();
     lab.ok(|c, b| c.far_jump(b, 0x3000, 0x1234, false));
-    assert_eq!(
-        (lab.cpu.segment(Seg::Cs).base, lab.cpu.rip),
-        (0x30000, 0x1234)
-    );
+    assert_eq!((lab.cpu.segment(Seg::Cs).base, lab.cpu.rip), (0x30000, 0x1234));
     lab.faults(Fault::gp(0), |c, b| c.far_jump(b, 0x3000, 0x10000, true));
     lab.faults(Fault::gp(0), |c, b| c.far_call(b, 0x3000, 0x10000, true));
     lab.at(0x20, 5);
@@ -72,13 +69,7 @@ fn a_16_bit_call_gate_pushes_words() {
     lab.put_stack16(&[0xaaaa]);
     lab.ok(|c, b| c.far_call(b, FREE, 0, true));
     assert_eq!((lab.cpu.rip, lab.selector(Seg::Cs)), (0x5678, CODE16));
-    let expected = [
-        (CODE_AT + 2) as u16,
-        0x1b,
-        0xaaaa,
-        (STACK3 - 2) as u16,
-        0x23,
-    ];
+    let expected = [(CODE_AT + 2) as u16, 0x1b, 0xaaaa, (STACK3 - 2) as u16, 0x23];
     assert_eq!(lab.stack16(5), expected);
 }
 

@@ -15,10 +15,7 @@ fn dispi_identifies_itself_and_its_limits() {
     assert_eq!(card.read_dispi(10), 256);
     assert_eq!(card.read_dispi(11), 0);
     card.dispi(4, 2);
-    assert_eq!(
-        [card.read_dispi(1), card.read_dispi(2), card.read_dispi(3)],
-        [16000, 12000, 32]
-    );
+    assert_eq!([card.read_dispi(1), card.read_dispi(2), card.read_dispi(3)], [16000, 12000, 32]);
 }
 
 #[test]
@@ -35,11 +32,7 @@ fn dispi_modes_of_every_depth_show_the_linear_frame_buffer() {
         let mut card = Card::with_mode(&MODE_12);
         card.set_dispi_mode(800, 600, bpp, 0);
         // Pixel 8 of line 3.
-        let at = if bpp == 4 {
-            3 * 400 + 4
-        } else {
-            (3 * 800 + 8) * bytes.len() as u32
-        };
+        let at = if bpp == 4 { 3 * 400 + 4 } else { (3 * 800 + 8) * bytes.len() as u32 };
         card.lfb(at, bytes);
         assert!(card.render());
         assert_eq!((card.size(), card.picture.aspect), ((800, 600), (800, 600)));

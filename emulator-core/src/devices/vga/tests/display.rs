@@ -65,11 +65,7 @@ fn cursor_blinks_and_moves() {
     card.bench.now += 8 * SECOND_70TH;
     card.indexed(0x3d4, 0x0f, 3);
     assert!(card.render());
-    assert_eq!(
-        card.pixel(27, 13),
-        test_color(0),
-        "empty cell: black on black"
-    );
+    assert_eq!(card.pixel(27, 13), test_color(0), "empty cell: black on black");
     card.print(0, 0x07, "abcd");
     card.render();
     assert_eq!(card.pixel(27, 13), test_color(7));
@@ -138,11 +134,7 @@ fn text_pans_by_dots_and_lines_down_to_the_split() {
     let (green, grey, black) = (test_color(2), test_color(7), test_color(0));
     assert_eq!((card.pixel(5, 0), card.pixel(6, 0)), (black, green));
     assert_eq!((card.pixel(13, 11), card.pixel(14, 11)), (green, black));
-    assert_eq!(
-        card.pixel(6, 12),
-        black,
-        "12 lines are left of the first row"
-    );
+    assert_eq!(card.pixel(6, 12), black, "12 lines are left of the first row");
     assert_eq!((card.pixel(0, 99), card.pixel(0, 100)), (black, grey));
     assert_eq!((card.pixel(4, 100), card.pixel(5, 100)), (grey, black));
     card.attribute(0x10, 0x2c); // panning only above the split
@@ -168,10 +160,7 @@ fn screen_text_is_unicode_without_trailing_blanks() {
     assert_eq!((screen.cols, screen.rows), (80, 25));
     assert_eq!(screen.cells[80], ('╔', 7));
     let cursor = screen.cursor.expect("on screen");
-    assert_eq!(
-        (cursor.col, cursor.row, cursor.start, cursor.end),
-        (1, 1, 13, 14)
-    );
+    assert_eq!((cursor.col, cursor.row, cursor.start, cursor.end), (1, 1, 13, 14));
     card.set_mode(&MODE_13);
     assert_eq!(card.vga.screen_text(&card.bench.mem), None);
 }
@@ -230,14 +219,7 @@ fn mode_x_of_any_geometry() {
     card.indexed(0x3c4, 4, 0x06);
     card.out(0x3c2, 0xe7);
     card.indexed(0x3d4, 0x11, 0x2c);
-    for (i, v) in [
-        (1, 0x59),
-        (6, 0x0d),
-        (7, 0x3e),
-        (9, 0x40),
-        (0x10, 0xea),
-        (0x12, 0xdf),
-    ] {
+    for (i, v) in [(1, 0x59), (6, 0x0d), (7, 0x3e), (9, 0x40), (0x10, 0xea), (0x12, 0xdf)] {
         card.indexed(0x3d4, i, v);
     }
     card.indexed(0x3d4, 0x13, 45);

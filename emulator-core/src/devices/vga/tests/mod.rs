@@ -16,9 +16,7 @@ struct ModeTable {
     attr: [u8; 21],
 }
 
-const EGA_PALETTE: [u8; 16] = [
-    0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
-];
+const EGA_PALETTE: [u8; 16] = [0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f];
 const IDENTITY: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 const fn attr(palette: [u8; 16], tail: [u8; 5]) -> [u8; 21] {
@@ -36,8 +34,8 @@ const MODE_03: ModeTable = ModeTable {
     misc: 0x67,
     seq: [3, 0x00, 0x03, 0x00, 0x02],
     crtc: [
-        0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c,
-        0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
+        0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28,
+        0x1f, 0x96, 0xb9, 0xa3, 0xff,
     ],
     gc: [0, 0, 0, 0, 0, 0x10, 0x0e, 0x00, 0xff],
     attr: attr(EGA_PALETTE, [0x0c, 0x00, 0x0f, 0x08, 0x00]),
@@ -47,8 +45,8 @@ const MODE_04: ModeTable = ModeTable {
     misc: 0x63,
     seq: [3, 0x09, 0x03, 0x00, 0x02],
     crtc: [
-        0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0x00, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e,
-        0x8f, 0x14, 0x00, 0x96, 0xb9, 0xa2, 0xff,
+        0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0x00, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0x00,
+        0x96, 0xb9, 0xa2, 0xff,
     ],
     gc: [0, 0, 0, 0, 0, 0x30, 0x0f, 0x0f, 0xff],
     attr: attr(IDENTITY, [0x01, 0x00, 0x03, 0x00, 0x00]),
@@ -58,8 +56,8 @@ const MODE_06: ModeTable = ModeTable {
     misc: 0x63,
     seq: [3, 0x01, 0x01, 0x00, 0x06],
     crtc: [
-        0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0x00, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e,
-        0x8f, 0x28, 0x00, 0x96, 0xb9, 0xc2, 0xff,
+        0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0x00, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x00,
+        0x96, 0xb9, 0xc2, 0xff,
     ],
     gc: [0, 0, 0, 0, 0, 0x00, 0x0d, 0x0f, 0xff],
     attr: attr(IDENTITY, [0x01, 0x00, 0x01, 0x00, 0x00]),
@@ -69,8 +67,8 @@ const MODE_0D: ModeTable = ModeTable {
     misc: 0x63,
     seq: [3, 0x09, 0x0f, 0x00, 0x06],
     crtc: [
-        0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0x00, 0xc0, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e,
-        0x8f, 0x14, 0x00, 0x96, 0xb9, 0xe3, 0xff,
+        0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0x00, 0xc0, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0x00,
+        0x96, 0xb9, 0xe3, 0xff,
     ],
     gc: [0, 0, 0, 0, 0, 0x00, 0x05, 0x0f, 0xff],
     attr: attr(IDENTITY, [0x01, 0x00, 0x0f, 0x00, 0x00]),
@@ -80,8 +78,8 @@ const MODE_12: ModeTable = ModeTable {
     misc: 0xe3,
     seq: [3, 0x01, 0x0f, 0x00, 0x06],
     crtc: [
-        0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0xea, 0x8c,
-        0xdf, 0x28, 0x00, 0xe7, 0x04, 0xe3, 0xff,
+        0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0xea, 0x8c, 0xdf, 0x28, 0x00,
+        0xe7, 0x04, 0xe3, 0xff,
     ],
     gc: [0, 0, 0, 0, 0, 0x00, 0x05, 0x0f, 0xff],
     attr: attr(IDENTITY, [0x01, 0x00, 0x0f, 0x00, 0x00]),
@@ -91,8 +89,8 @@ const MODE_13: ModeTable = ModeTable {
     misc: 0x63,
     seq: [3, 0x01, 0x0f, 0x00, 0x0e],
     crtc: [
-        0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0x00, 0x41, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e,
-        0x8f, 0x28, 0x40, 0x96, 0xb9, 0xa3, 0xff,
+        0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0x00, 0x41, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x40,
+        0x96, 0xb9, 0xa3, 0xff,
     ],
     gc: [0, 0, 0, 0, 0, 0x40, 0x05, 0x0f, 0xff],
     attr: attr(IDENTITY, [0x41, 0x00, 0x0f, 0x00, 0x00]),
@@ -114,11 +112,7 @@ struct Card {
 
 impl Card {
     fn new() -> Self {
-        let mut card = Self {
-            bench: Bench::new(),
-            vga: Vga::new(),
-            picture: Picture::default(),
-        };
+        let mut card = Self { bench: Bench::new(), vga: Vga::new(), picture: Picture::default() };
         card.vga.reset(&mut card.bench.cx());
         card
     }
@@ -201,22 +195,18 @@ impl Card {
     fn poke(&mut self, address: u64, bytes: &[u8]) {
         for (i, &b) in (0..).zip(bytes) {
             let at = address - 0xa0000 + i;
-            self.vga
-                .mmio_write(at, 1, u64::from(b), &mut self.bench.cx());
+            self.vga.mmio_write(at, 1, u64::from(b), &mut self.bench.cx());
         }
     }
 
     fn peek(&mut self, address: u64) -> u8 {
-        self.vga
-            .mmio_read(address - 0xa0000, 1, &mut self.bench.cx()) as u8
+        self.vga.mmio_read(address - 0xa0000, 1, &mut self.bench.cx()) as u8
     }
 
     /// The four planes at an address.
     fn planes(&self, address: u32) -> [u8; 4] {
         let mem = &self.bench.mem;
-        mem.block()
-            .read_u32(mem.vram_offset() + address * 4)
-            .to_le_bytes()
+        mem.block().read_u32(mem.vram_offset() + address * 4).to_le_bytes()
     }
 
     /// A store through the linear frame buffer.
@@ -227,8 +217,7 @@ impl Card {
     }
 
     fn render(&mut self) -> bool {
-        self.vga
-            .render(&mut self.bench.mem, self.bench.now, &mut self.picture)
+        self.vga.render(&mut self.bench.mem, self.bench.now, &mut self.picture)
     }
 
     fn pixel(&self, x: u32, y: u32) -> u32 {
@@ -315,20 +304,13 @@ fn dac_completes_entries_by_threes_and_tells_its_direction() {
     card.out(0x3c7, 7);
     assert_eq!(card.inp(0x3c7), 3);
     let read: Vec<u8> = (0..6).map(|_| card.inp(0x3c9)).collect();
-    assert_eq!(
-        read,
-        [0x3f, 2, 3, 0, 0, 0],
-        "the second entry is incomplete"
-    );
+    assert_eq!(read, [0x3f, 2, 3, 0, 0, 0], "the second entry is incomplete");
     card.out(0x3c8, 255);
     for v in [1, 2, 3, 4, 5, 6] {
         card.out(0x3c9, v);
     }
     card.out(0x3c7, 0);
-    assert_eq!(
-        [card.inp(0x3c9), card.inp(0x3c9), card.inp(0x3c9)],
-        [4, 5, 6]
-    );
+    assert_eq!([card.inp(0x3c9), card.inp(0x3c9), card.inp(0x3c9)], [4, 5, 6]);
 }
 
 // --- retrace ---
@@ -469,18 +451,8 @@ fn wide_accesses_equal_byte_accesses() {
     for table in [&MODE_03, &MODE_04, &MODE_12, &MODE_13] {
         let mut wide = Card::with_mode(table);
         let mut narrow = Card::with_mode(table);
-        for (at, size) in [
-            (0x18000, 2),
-            (0x18003, 2),
-            (0x18010, 4),
-            (0x18021, 4),
-            (0x18030, 8),
-        ] {
-            let at = if table.gc[6] & 8 == 0 {
-                at - 0x18000
-            } else {
-                at
-            };
+        for (at, size) in [(0x18000, 2), (0x18003, 2), (0x18010, 4), (0x18021, 4), (0x18030, 8)] {
+            let at = if table.gc[6] & 8 == 0 { at - 0x18000 } else { at };
             let value = 0x8877_6655_4433_2211_u64;
             wide.vga.mmio_write(at, size, value, &mut wide.bench.cx());
             narrow.poke(at + 0xa0000, &value.to_le_bytes()[..usize::from(size)]);
@@ -538,12 +510,8 @@ fn random_registers_memory_and_renders_never_panic() {
             1 => drop(card.vga.mmio_read(at & 0x1ffff, size, cx)),
             2 => card.vga.window_write(at & 0xfff, size, value, cx),
             3 => drop(card.vga.window_read(at & 0xfff, size, cx)),
-            4 => card
-                .vga
-                .write_u16(ports[at as usize % ports.len()], value as u16, cx),
-            _ => card
-                .vga
-                .write_u8(ports[at as usize % ports.len()], value as u8, cx),
+            4 => card.vga.write_u16(ports[at as usize % ports.len()], value as u16, cx),
+            _ => card.vga.write_u8(ports[at as usize % ports.len()], value as u8, cx),
         }
         card.bench.now += seed & 0xfffff;
         if step % 500 == 0 {
@@ -566,10 +534,7 @@ fn rendering_leaves_the_state_alone_and_a_restored_card_draws_the_same() {
     card.print(3, 0x4f, "AAA");
     let before = serde_json::to_string(&card.vga).expect("serialises");
     card.render();
-    assert_eq!(
-        serde_json::to_string(&card.vga).expect("serialises"),
-        before
-    );
+    assert_eq!(serde_json::to_string(&card.vga).expect("serialises"), before);
     let picture = std::mem::take(&mut card.picture);
     card.vga = serde_json::from_str(&before).expect("deserialises");
     assert!(card.render());
