@@ -2,7 +2,7 @@
 
 use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste, KeyCode, KeyEvent, KeyModifiers};
-use crossterm::style::{Color, Print, SetBackgroundColor, SetForegroundColor};
+use crossterm::style::{Color, Print, ResetColor, SetBackgroundColor, SetForegroundColor};
 use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{execute, queue};
 use emulator_core::devices::vga::render::Picture;
@@ -67,6 +67,7 @@ pub struct Display {
     size: (u16, u16),
     /// What the terminal shows; empty when that is unknown.
     shown: Vec<Cell>,
+    cursor: Option<(u32, u32)>,
     picture: Picture,
     drawn: Option<Instant>,
     menu: bool,
@@ -90,6 +91,7 @@ impl Display {
         Ok(Self {
             size: terminal::size()?,
             shown: Vec::new(),
+            cursor: None,
             picture: Picture::default(),
             drawn: None,
             menu: false,
@@ -180,6 +182,9 @@ impl Display {
     }
 
     fn write(&mut self, cells: &[Cell], columns: usize, cursor: Option<(u32, u32)>) -> io::Result<()> {
+        if self.shown == cells && self.cursor == cursor {
+            return Ok(());
+        }
         let mut out = io::BufWriter::new(io::stdout().lock());
         queue!(out, Hide)?;
         let all = self.shown.len() != cells.len();
@@ -203,6 +208,7 @@ impl Display {
             at = Some(n + 1);
         }
         self.shown = cells.to_vec();
+        self.cursor = cursor;
         if let Some((column, row)) = cursor
             && column < u32::from(self.size.0)
             && row < u32::from(self.size.1)
@@ -221,7 +227,7 @@ impl Drop for Display {
 
 fn restore() {
     // Nothing can be done about a terminal that refuses.
-    let _ = execute!(io::stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
+    let _ = execute!(io::stdout(), ResetColor, DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = terminal::disable_raw_mode();
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 /// A fresh folder for one test.
 fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-input").join(name);
-    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).expect("a scratch folder");
     folder
 }
 
@@ -17,7 +17,7 @@ fn refused(args: &[&str]) -> String {
         .args(["run", "--timeout", "1", "--display", "none"])
         .args(args)
         .output()
-        .unwrap();
+        .expect("tab86 runs");
     let text = String::from_utf8_lossy(&out.stderr).trim_end().to_owned();
     assert_eq!(out.status.code(), Some(2), "{args:?}: {text}");
     assert!(out.stdout.is_empty(), "{args:?}");
@@ -26,7 +26,7 @@ fn refused(args: &[&str]) -> String {
 }
 
 fn sized(path: &Path, bytes: u64) -> String {
-    File::create(path).unwrap().set_len(bytes).unwrap();
+    File::create(path).and_then(|f| f.set_len(bytes)).expect("a file");
     path.to_string_lossy().into_owned()
 }
 
@@ -35,8 +35,8 @@ fn cd(path: &Path, sectors: u32, bytes: u64) -> String {
     let mut image = vec![0; 17 * 2048];
     image[16 * 2048..16 * 2048 + 7].copy_from_slice(b"\x01CD001\x01");
     image[16 * 2048 + 80..][..4].copy_from_slice(&sectors.to_le_bytes());
-    fs::write(path, image).unwrap();
-    File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+    fs::write(path, image).expect("a file");
+    File::options().write(true).open(path).and_then(|f| f.set_len(bytes)).expect("a file");
     path.to_string_lossy().into_owned()
 }
 
@@ -52,7 +52,7 @@ fn kernel(path: &Path) -> String {
     image[0x22c..][..4].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
     image[0x238..][..4].copy_from_slice(&2047_u32.to_le_bytes());
     image[0x260..][..4].copy_from_slice(&0x10_0000_u32.to_le_bytes());
-    fs::write(path, image).unwrap();
+    fs::write(path, image).expect("a file");
     path.to_string_lossy().into_owned()
 }
 

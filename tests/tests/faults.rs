@@ -16,8 +16,8 @@ fn firmware(name: &str) -> Vec<u8> {
 
 fn machine(guest: &str) -> Machine {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(guest);
-    fs::create_dir_all(&scratch).unwrap();
-    let image = tab86_tests::guest(&format!("{guest}.img"), &scratch).unwrap();
+    fs::create_dir_all(&scratch).expect("a scratch folder");
+    let image = tab86_tests::guest(&format!("{guest}.img"), &scratch).expect("the guest");
     let mut config = MachineConfig {
         memory: 16 << 20,
         cpus: 1,
@@ -27,8 +27,8 @@ fn machine(guest: &str) -> Machine {
         serials: 1,
         ..MachineConfig::default()
     };
-    config.floppies[0] = Some(Box::new(MemoryBlock::new(fs::read(image).unwrap())));
-    Machine::new(config).unwrap()
+    config.floppies[0] = Some(Box::new(MemoryBlock::new(fs::read(image).expect("the image"))));
+    Machine::new(config).expect("a machine")
 }
 
 /// Runs until the guest stops or has had enough.
