@@ -65,9 +65,10 @@ pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec
             None => out.push(op),
         }
         if op.ends_block() {
-            return Ok(done);
+            break;
         }
     }
+    super::quiet::drop_dead_flags(&mut out[first..]);
     if out.len() == first { Err(DecodeError::NeedMoreBytes) } else { Ok(done) }
 }
 
@@ -396,7 +397,13 @@ impl Lower<'_> {
             _ => [Mov16RR, Mov16RI, Mov16RM, Mov16MR, Mov16MI],
         };
         let form = self.form()?;
-        self.kind(table[form as usize])
+        // The commonest memory operands have forms of their own.
+        let plain = self.op.seg == SEG_FLAT && self.op.index == ZERO_REG as u8 && width == 4;
+        self.kind(match form {
+            Form::RM if plain => Mov32RB,
+            Form::MR if plain => Mov32BR,
+            form => table[form as usize],
+        })
     }
 
     fn extend(&mut self, signed: bool) -> Option<Op> {

@@ -69,6 +69,13 @@ pub enum LazyOp {
     Dec8,
     Dec16,
     Dec32,
+    /// Shifts: `src` is the operand, with the count (1 to 31) in bits 63:32.
+    Shl32,
+    Shr32,
+    Sar32,
+    /// IMUL and MUL: `src` is the full product.
+    Imul32,
+    Mul32,
     Add64,
     Sub64,
     Logic64,
@@ -121,6 +128,9 @@ impl Lazy {
             Logic16 => zsp(self.res, 16) | self.src as u32 & (CF | AF | OF),
             Logic32 => zsp(self.res, 32) | self.src as u32 & (CF | AF | OF),
             Logic64 => zsp(self.res, 64) | self.src as u32 & (CF | AF | OF),
+            Shl32 | Shr32 | Sar32 | Imul32 | Mul32 => {
+                zsp(self.res, 32) | u32::from(self.carry()) * CF | u32::from(self.overflow()) * OF
+            }
             Inc8 => self.step(8, true),
             Inc16 => self.step(16, true),
             Inc32 => self.step(32, true),
@@ -163,6 +173,16 @@ impl Lazy {
             | (if self.res == overflowed { OF } else { 0 })
     }
 
+    /// OF of shifts and products.
+    fn overflow(&self) -> bool {
+        match self.op {
+            LazyOp::Shl32 => self.carry() != (self.res >> 31 & 1 != 0),
+            LazyOp::Shr32 => self.src >> 32 == 1 && self.src >> 31 & 1 != 0,
+            LazyOp::Sar32 => false,
+            _ => self.carry(),
+        }
+    }
+
     /// CF alone.
     #[inline]
     #[must_use]
@@ -174,6 +194,10 @@ impl Lazy {
             Sub16 => (self.src as u16) < (self.src.wrapping_sub(self.res) as u16),
             Sub32 => (self.src as u32) < (self.src.wrapping_sub(self.res) as u32),
             Sub64 => self.src < self.src.wrapping_sub(self.res),
+            Shl32 => self.src as u32 >> (32 - (self.src >> 32 & 31)) & 1 != 0,
+            Shr32 | Sar32 => self.src as u32 >> ((self.src >> 32) - 1 & 31) & 1 != 0,
+            Imul32 => self.src as i64 != i64::from(self.src as i32),
+            Mul32 => self.src >> 32 != 0,
             Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8 | Dec16 | Dec32
             | Dec64 => self.src & 1 != 0,
         }
@@ -186,7 +210,7 @@ impl Lazy {
         use LazyOp::*;
         let bit = match self.op {
             Eager => return self.src as u32 & SF != 0,
-            Add32 | Sub32 | Logic32 | Inc32 | Dec32 => 31,
+            Add32 | Sub32 | Logic32 | Inc32 | Dec32 | Shl32 | Shr32 | Sar32 | Imul32 | Mul32 => 31,
             Add8 | Sub8 | Logic8 | Inc8 | Dec8 => 7,
             Add16 | Sub16 | Logic16 | Inc16 | Dec16 => 15,
             Add64 | Sub64 | Logic64 | Inc64 | Dec64 => 63,

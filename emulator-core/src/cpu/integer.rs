@@ -404,9 +404,14 @@ impl Cpu {
     pub fn imul32(&mut self, a: u32, b: u32) -> u32 {
         let product = i64::from(a as i32) * i64::from(b as i32);
         let res = product as u32;
-        let overflow = product != i64::from(res as i32);
-        self.set_result(4, res, if overflow { CF | OF } else { 0 });
+        self.lazy = Lazy { op: LazyOp::Imul32, res: res.into(), src: product as u64 };
         res
+    }
+
+    /// Records a 32-bit shift of `a` by `count` (1 to 31).
+    #[inline(always)]
+    pub fn set_shifted(&mut self, op: LazyOp, res: u32, a: u32, count: u32) {
+        self.lazy = Lazy { op, res: res.into(), src: u64::from(a) | u64::from(count) << 32 };
     }
 
     fn imul16(&mut self, a: u16, b: u16) -> u16 {

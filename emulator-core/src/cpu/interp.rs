@@ -4,13 +4,15 @@
 //! left. Anything that is not plain computation on plain memory leaves before it does anything
 //! ([`Fault::DEFER`]) and is then executed alone by [`Cpu::step`].
 
+use super::access::View;
 use super::cache::{Block, CodeCache, NONE};
 use super::fault::{Exec, Fault};
-use super::flags::{CF, Lazy, LazyOp, OF};
+use super::flags::{CF, Lazy, LazyOp};
 use super::integer::{alu, compare, tested};
 use super::op::{Kind, Op, SEG_FLAT};
 use super::state::{Cpu, RAX, RBP, RCX, RDX, RSP, mode};
 use crate::bus::CpuBus;
+use crate::mem::Ram;
 
 /// Why the block loop was left. `cpu.rip` and `cpu.icount` are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +49,9 @@ pub struct Entry<'a> {
 
 /// Offset of a memory operand through the fast or the checked path.
 macro_rules! load {
-    ($cpu:ident, $bus:ident, $op:ident, $lin:ident, $any:ident) => {{
+    ($cpu:ident, $bus:ident, $view:ident, $op:ident, $lin:ident, $any:ident) => {{
         let offset = $cpu.offset($op);
-        if $op.seg == SEG_FLAT { $cpu.$lin($bus, offset) } else { $cpu.$any($bus, $op) }
+        if $op.seg == SEG_FLAT { $cpu.$lin($bus, $view, offset) } else { $cpu.$any($bus, $op) }
     }};
 }
 
@@ -257,10 +259,18 @@ impl Cpu {
     /// Runs blocks from `entry` on until something else must be decided. With `single` set in the CPU it runs
     /// just `entry`.
     #[allow(clippy::cognitive_complexity, reason = "one match is what makes the interpreter fast; see docs")]
-    pub fn run_blocks<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, entry: Entry, until: u64) -> Leave {
+    pub fn run_blocks<B: CpuBus>(
+        &mut self,
+        bus: &mut B,
+        ram: &Ram,
+        code: &CodeCache,
+        entry: Entry,
+        until: u64,
+    ) -> Leave {
         use Kind::*;
         let cpu = self;
         let mode_bits = cpu.derived.mode;
+        let view = View { ram, user: cpu.derived.user };
         let flat = mode_bits & mode::FLAT != 0;
         let Entry { mut block, mut id, mut ops } = entry;
         loop {
@@ -282,9 +292,9 @@ impl Cpu {
                 ($op:ident, $size:expr, $rd:ident, $wr:ident, |$v:ident| $f:expr) => {{
                     let lin =
                         if $op.seg == SEG_FLAT { cpu.offset($op) } else { t!(cpu.write_linear_any(bus, $op, $size)) };
-                    let (target, $v) = t!(cpu.$rd(bus, lin));
+                    let (target, $v) = t!(cpu.$rd(bus, view, lin));
                     let res = $f;
-                    t!(cpu.$wr(bus, target, lin, res));
+                    t!(cpu.$wr(bus, view, target, lin, res));
                 }};
             }
             macro_rules! alu32 {
@@ -303,7 +313,7 @@ impl Cpu {
                     }
                 }};
                 ($op:ident, $n:ident, rm) => {{
-                    let b = t!(load!(cpu, bus, $op, read_lin32, load32_any));
+                    let b = t!(load!(cpu, bus, view, $op, fast_read32, load32_any));
                     let a = cpu.reg32($op.a.into());
                     let res = cpu.alu32::<{ alu::$n }>(a, b);
                     if alu::$n != alu::CMP {
@@ -311,20 +321,20 @@ impl Cpu {
                     }
                 }};
                 ($op:ident, CMP, mr) => {{
-                    let a = t!(load!(cpu, bus, $op, read_lin32, load32_any));
+                    let a = t!(load!(cpu, bus, view, $op, fast_read32, load32_any));
                     let b = cpu.reg32($op.a.into());
                     cpu.alu32::<{ alu::CMP }>(a, b);
                 }};
                 ($op:ident, $n:ident, mr) => {{
                     let b = cpu.reg32($op.a.into());
-                    modify!($op, 4, rmw_read32, rmw_write32, |v| cpu.alu32::<{ alu::$n }>(v, b))
+                    modify!($op, 4, fast_rmw_read32, fast_rmw_write32, |v| cpu.alu32::<{ alu::$n }>(v, b))
                 }};
                 ($op:ident, CMP, mi) => {{
-                    let a = t!(load!(cpu, bus, $op, read_lin32, load32_any));
+                    let a = t!(load!(cpu, bus, view, $op, fast_read32, load32_any));
                     cpu.alu32::<{ alu::CMP }>(a, $op.imm);
                 }};
                 ($op:ident, $n:ident, mi) => {
-                    modify!($op, 4, rmw_read32, rmw_write32, |v| cpu.alu32::<{ alu::$n }>(v, $op.imm))
+                    modify!($op, 4, fast_rmw_read32, fast_rmw_write32, |v| cpu.alu32::<{ alu::$n }>(v, $op.imm))
                 };
             }
             macro_rules! alu8 {
@@ -343,7 +353,7 @@ impl Cpu {
                     }
                 }};
                 ($op:ident, $n:ident, rm) => {{
-                    let b = t!(load!(cpu, bus, $op, read_lin8, load8_any));
+                    let b = t!(load!(cpu, bus, view, $op, fast_read8, load8_any));
                     let a = cpu.reg8($op.a);
                     let res = cpu.alu8::<{ alu::$n }>(a, b);
                     if alu::$n != alu::CMP {
@@ -351,21 +361,31 @@ impl Cpu {
                     }
                 }};
                 ($op:ident, CMP, mr) => {{
-                    let a = t!(load!(cpu, bus, $op, read_lin8, load8_any));
+                    let a = t!(load!(cpu, bus, view, $op, fast_read8, load8_any));
                     let b = cpu.reg8($op.a);
                     cpu.alu8::<{ alu::CMP }>(a, b);
                 }};
                 ($op:ident, $n:ident, mr) => {{
                     let b = cpu.reg8($op.a);
-                    modify!($op, 1, rmw_read8, rmw_write8, |v| cpu.alu8::<{ alu::$n }>(v, b))
+                    modify!($op, 1, fast_rmw_read8, fast_rmw_write8, |v| cpu.alu8::<{ alu::$n }>(v, b))
                 }};
                 ($op:ident, CMP, mi) => {{
-                    let a = t!(load!(cpu, bus, $op, read_lin8, load8_any));
+                    let a = t!(load!(cpu, bus, view, $op, fast_read8, load8_any));
                     cpu.alu8::<{ alu::CMP }>(a, $op.imm as u8);
                 }};
                 ($op:ident, $n:ident, mi) => {
-                    modify!($op, 1, rmw_read8, rmw_write8, |v| cpu.alu8::<{ alu::$n }>(v, $op.imm as u8))
+                    modify!($op, 1, fast_rmw_read8, fast_rmw_write8, |v| cpu.alu8::<{ alu::$n }>(v, $op.imm as u8))
                 };
+            }
+            macro_rules! quiet {
+                ($op:ident, |$a:ident, $b:ident| $f:expr, rr) => {{
+                    let ($a, $b) = (cpu.reg32($op.a.into()), cpu.reg32($op.b.into()));
+                    cpu.set_reg32($op.a.into(), $f);
+                }};
+                ($op:ident, |$a:ident, $b:ident| $f:expr, ri) => {{
+                    let ($a, $b) = (cpu.reg32($op.a.into()), $op.imm);
+                    cpu.set_reg32($op.a.into(), $f);
+                }};
             }
             macro_rules! branch {
                 ($taken:expr, $disp:expr) => {
@@ -380,7 +400,7 @@ impl Cpu {
                     let value = $value;
                     let at = cpu.reg32(RSP).wrapping_sub(4);
                     if $op.seg == SEG_FLAT {
-                        t!(cpu.write_lin32(bus, at, value));
+                        t!(cpu.fast_write32(bus, view, at, value));
                     } else {
                         t!(cpu.write32(bus, 2, at, value));
                     }
@@ -391,7 +411,7 @@ impl Cpu {
             macro_rules! call32 {
                 () => {{
                     let at = cpu.reg32(RSP).wrapping_sub(4);
-                    t!(cpu.write_lin32(bus, at, next));
+                    t!(cpu.fast_write32(bus, view, at, next));
                     cpu.set_reg32(RSP, at);
                 }};
             }
@@ -448,12 +468,12 @@ impl Cpu {
                         cpu.alu32::<{ alu::AND }>(a, op.imm);
                     }
                     Test32MR => {
-                        let a = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let b = cpu.reg32(op.a.into());
                         cpu.alu32::<{ alu::AND }>(a, b);
                     }
                     Test32MI => {
-                        let a = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         cpu.alu32::<{ alu::AND }>(a, op.imm);
                     }
                     Add8RR => alu8!(op, ADD, rr),
@@ -505,12 +525,12 @@ impl Cpu {
                         cpu.alu8::<{ alu::AND }>(a, op.imm as u8);
                     }
                     Test8MR => {
-                        let a = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         let b = cpu.reg8(op.a);
                         cpu.alu8::<{ alu::AND }>(a, b);
                     }
                     Test8MI => {
-                        let a = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         cpu.alu8::<{ alu::AND }>(a, op.imm as u8);
                     }
                     Mov32RR => {
@@ -519,22 +539,43 @@ impl Cpu {
                     }
                     Mov32RI => cpu.set_reg32(op.a.into(), op.imm),
                     Mov32RM => {
-                        let v = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         cpu.set_reg32(op.a.into(), v);
                     }
                     Mov32MR => {
                         let v = cpu.reg32(op.a.into());
                         let offset = cpu.offset(op);
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin32(bus, offset, v)
+                            cpu.fast_write32(bus, view, offset, v)
                         } else {
                             cpu.store32_any(bus, op, v)
                         });
                     }
+                    Mov32RB => {
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = t!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.a.into(), v);
+                    }
+                    Mov32BR => {
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = cpu.reg32(op.a.into());
+                        t!(cpu.fast_write32(bus, view, lin, v));
+                    }
+                    Sub32RRQuiet => quiet!(op, |a, b| a.wrapping_sub(b), rr),
+                    And32RRQuiet => quiet!(op, |a, b| a & b, rr),
+                    And32RIQuiet => quiet!(op, |a, b| a & b, ri),
+                    Or32RRQuiet => quiet!(op, |a, b| a | b, rr),
+                    Or32RIQuiet => quiet!(op, |a, b| a | b, ri),
+                    Xor32RRQuiet => quiet!(op, |a, b| a ^ b, rr),
+                    Xor32RIQuiet => quiet!(op, |a, b| a ^ b, ri),
+                    Shl32RIQuiet => quiet!(op, |a, b| a << (b & 31), ri),
+                    Shr32RIQuiet => quiet!(op, |a, b| a >> (b & 31), ri),
+                    Sar32RIQuiet => quiet!(op, |a, b| (a as i32 >> (b & 31)) as u32, ri),
+                    Imul32RRQuiet => quiet!(op, |a, b| a.wrapping_mul(b), rr),
                     Mov32MI => {
                         let offset = cpu.offset(op);
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin32(bus, offset, op.imm)
+                            cpu.fast_write32(bus, view, offset, op.imm)
                         } else {
                             cpu.store32_any(bus, op, op.imm)
                         });
@@ -545,14 +586,14 @@ impl Cpu {
                     }
                     Mov16RI => cpu.set_reg16(op.a.into(), op.imm as u16),
                     Mov16RM => {
-                        let v = t!(load!(cpu, bus, op, read_lin16, load16_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read16, load16_any));
                         cpu.set_reg16(op.a.into(), v);
                     }
                     Mov16MR => {
                         let v = cpu.reg16(op.a.into());
                         let offset = cpu.offset(op);
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin16(bus, offset, v)
+                            cpu.fast_write16(bus, view, offset, v)
                         } else {
                             cpu.store16_any(bus, op, v)
                         });
@@ -561,7 +602,7 @@ impl Cpu {
                         let offset = cpu.offset(op);
                         let v = op.imm as u16;
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin16(bus, offset, v)
+                            cpu.fast_write16(bus, view, offset, v)
                         } else {
                             cpu.store16_any(bus, op, v)
                         });
@@ -572,14 +613,14 @@ impl Cpu {
                     }
                     Mov8RI => cpu.set_reg8(op.a, op.imm as u8),
                     Mov8RM => {
-                        let v = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         cpu.set_reg8(op.a, v);
                     }
                     Mov8MR => {
                         let v = cpu.reg8(op.a);
                         let offset = cpu.offset(op);
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin8(bus, offset, v)
+                            cpu.fast_write8(bus, view, offset, v)
                         } else {
                             cpu.store8_any(bus, op, v)
                         });
@@ -588,7 +629,7 @@ impl Cpu {
                         let offset = cpu.offset(op);
                         let v = op.imm as u8;
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin8(bus, offset, v)
+                            cpu.fast_write8(bus, view, offset, v)
                         } else {
                             cpu.store8_any(bus, op, v)
                         });
@@ -598,7 +639,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), v.into());
                     }
                     Movzx32From8M => {
-                        let v = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         cpu.set_reg32(op.a.into(), v.into());
                     }
                     Movzx32From16R => {
@@ -606,7 +647,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), v.into());
                     }
                     Movzx32From16M => {
-                        let v = t!(load!(cpu, bus, op, read_lin16, load16_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read16, load16_any));
                         cpu.set_reg32(op.a.into(), v.into());
                     }
                     Movsx32From8R => {
@@ -614,7 +655,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), v as i8 as u32);
                     }
                     Movsx32From8M => {
-                        let v = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         cpu.set_reg32(op.a.into(), v as i8 as u32);
                     }
                     Movsx32From16R => {
@@ -622,7 +663,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), v as i16 as u32);
                     }
                     Movsx32From16M => {
-                        let v = t!(load!(cpu, bus, op, read_lin16, load16_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read16, load16_any));
                         cpu.set_reg32(op.a.into(), v as i16 as u32);
                     }
                     Lea32 => {
@@ -637,7 +678,7 @@ impl Cpu {
                     Xchg32RM => {
                         let b = cpu.reg32(op.a.into());
                         let old;
-                        modify!(op, 4, rmw_read32, rmw_write32, |v| {
+                        modify!(op, 4, fast_rmw_read32, fast_rmw_write32, |v| {
                             old = v;
                             b
                         });
@@ -651,7 +692,7 @@ impl Cpu {
                     }
                     Cmov32RM => {
                         // The load happens, and may fault, whether or not the condition holds.
-                        let v = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         if cpu.lazy.condition(op.imm as u8) {
                             cpu.set_reg32(op.a.into(), v);
                         }
@@ -664,7 +705,7 @@ impl Cpu {
                         let v = cpu.lazy.condition(op.b).into();
                         let offset = cpu.offset(op);
                         t!(if op.seg == SEG_FLAT {
-                            cpu.write_lin8(bus, offset, v)
+                            cpu.fast_write8(bus, view, offset, v)
                         } else {
                             cpu.store8_any(bus, op, v)
                         });
@@ -676,20 +717,28 @@ impl Cpu {
                     Push32R => push32!(op, cpu.reg32(op.a.into())),
                     Push32I => push32!(op, op.imm),
                     Push32M => {
-                        let v = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let at = cpu.reg32(RSP).wrapping_sub(4);
-                        t!(cpu.write_lin32(bus, at, v));
+                        t!(cpu.fast_write32(bus, view, at, v));
                         cpu.set_reg32(RSP, at);
                     }
                     Pop32R => {
                         let at = cpu.reg32(RSP);
-                        let v = t!(if op.seg == SEG_FLAT { cpu.read_lin32(bus, at) } else { cpu.read32(bus, 2, at) });
+                        let v = t!(if op.seg == SEG_FLAT {
+                            cpu.fast_read32(bus, view, at)
+                        } else {
+                            cpu.read32(bus, 2, at)
+                        });
                         cpu.set_reg32(RSP, at.wrapping_add(4));
                         cpu.set_reg32(op.a.into(), v);
                     }
                     Leave32 => {
                         let at = cpu.reg32(RBP);
-                        let v = t!(if op.seg == SEG_FLAT { cpu.read_lin32(bus, at) } else { cpu.read32(bus, 2, at) });
+                        let v = t!(if op.seg == SEG_FLAT {
+                            cpu.fast_read32(bus, view, at)
+                        } else {
+                            cpu.read32(bus, 2, at)
+                        });
                         cpu.set_reg32(RSP, at.wrapping_add(4));
                         cpu.set_reg32(RBP, v);
                     }
@@ -705,13 +754,13 @@ impl Cpu {
                         cpu.lazy = Lazy { op: LazyOp::Dec32, res: res.into(), src: carry };
                         cpu.set_reg32(op.a.into(), res);
                     }
-                    Inc32M => modify!(op, 4, rmw_read32, rmw_write32, |v| {
+                    Inc32M => modify!(op, 4, fast_rmw_read32, fast_rmw_write32, |v| {
                         let carry = cpu.lazy.carry().into();
                         let res = v.wrapping_add(1);
                         cpu.lazy = Lazy { op: LazyOp::Inc32, res: res.into(), src: carry };
                         res
                     }),
-                    Dec32M => modify!(op, 4, rmw_read32, rmw_write32, |v| {
+                    Dec32M => modify!(op, 4, fast_rmw_read32, fast_rmw_write32, |v| {
                         let carry = cpu.lazy.carry().into();
                         let res = v.wrapping_sub(1);
                         cpu.lazy = Lazy { op: LazyOp::Dec32, res: res.into(), src: carry };
@@ -731,8 +780,7 @@ impl Cpu {
                         if n != 0 {
                             let a = cpu.reg32(op.a.into());
                             let res = a << n;
-                            let cf = a >> (32 - n) & 1;
-                            cpu.set_result(4, res, cf * CF | (cf ^ res >> 31) * OF);
+                            cpu.set_shifted(LazyOp::Shl32, res, a, n);
                             cpu.set_reg32(op.a.into(), res);
                         }
                     }
@@ -741,17 +789,17 @@ impl Cpu {
                         if n != 0 {
                             let a = cpu.reg32(op.a.into());
                             let res = a >> n;
-                            let of = if n == 1 { a >> 31 } else { 0 };
-                            cpu.set_result(4, res, (a >> (n - 1) & 1) * CF | of * OF);
+                            cpu.set_shifted(LazyOp::Shr32, res, a, n);
                             cpu.set_reg32(op.a.into(), res);
                         }
                     }
                     Sar32RI | Sar32RC => {
                         let n = if op.kind == Sar32RC { cpu.reg32(RCX) & 31 } else { op.imm };
                         if n != 0 {
-                            let a = cpu.reg32(op.a.into()) as i32;
-                            cpu.set_result(4, (a >> n) as u32, (a >> (n - 1) & 1) as u32 * CF);
-                            cpu.set_reg32(op.a.into(), (a >> n) as u32);
+                            let a = cpu.reg32(op.a.into());
+                            let res = (a as i32 >> n) as u32;
+                            cpu.set_shifted(LazyOp::Sar32, res, a, n);
+                            cpu.set_reg32(op.a.into(), res);
                         }
                     }
                     Rol32RI | Ror32RI => {
@@ -770,7 +818,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), res);
                     }
                     Imul32RM => {
-                        let b = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let b = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let a = cpu.reg32(op.a.into());
                         let res = cpu.imul32(a, b);
                         cpu.set_reg32(op.a.into(), res);
@@ -781,7 +829,7 @@ impl Cpu {
                         cpu.set_reg32(op.a.into(), res);
                     }
                     Imul32RMI => {
-                        let b = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let b = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let res = cpu.imul32(b, op.imm);
                         cpu.set_reg32(op.a.into(), res);
                     }
@@ -789,7 +837,7 @@ impl Cpu {
                         let product = u64::from(cpu.reg32(RAX)) * u64::from(cpu.reg32(op.a.into()));
                         cpu.set_reg32(RAX, product as u32);
                         cpu.set_reg32(RDX, (product >> 32) as u32);
-                        cpu.set_result(4, product as u32, if product >> 32 != 0 { CF | OF } else { 0 });
+                        cpu.lazy = Lazy { op: LazyOp::Mul32, res: u64::from(product as u32), src: product };
                     }
                     Imul32R => {
                         let b = cpu.reg32(op.a.into());
@@ -848,19 +896,19 @@ impl Cpu {
                         branch!(compare(op.index, a, op.imm), op.disp);
                     }
                     CmpJcc32RM => {
-                        let b = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let b = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let a = cpu.reg32(op.a.into());
                         cpu.alu32::<{ alu::CMP }>(a, b);
                         branch!(compare(op.b, a, b), op.imm);
                     }
                     CmpJcc32MR => {
-                        let a = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let b = cpu.reg32(op.a.into());
                         cpu.alu32::<{ alu::CMP }>(a, b);
                         branch!(compare(op.b, a, b), op.imm);
                     }
                     CmpJcc32MI8 => {
-                        let a = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         let b = op.a as i8 as u32;
                         cpu.alu32::<{ alu::CMP }>(a, b);
                         branch!(compare(op.b, a, b), op.imm);
@@ -882,7 +930,7 @@ impl Cpu {
                         branch!(tested(op.index, res as i8 as u32), op.disp);
                     }
                     TestJcc8MI => {
-                        let v = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let v = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         let res = v & op.a;
                         cpu.set_result(1, res.into(), 0);
                         branch!(tested(op.b, res as i8 as u32), op.imm);
@@ -894,7 +942,7 @@ impl Cpu {
                         branch!(cpu.lazy.condition(op.index), op.disp);
                     }
                     CmpJcc8MI => {
-                        let a = t!(load!(cpu, bus, op, read_lin8, load8_any));
+                        let a = t!(load!(cpu, bus, view, op, fast_read8, load8_any));
                         cpu.alu8::<{ alu::CMP }>(a, op.a);
                         branch!(cpu.lazy.condition(op.b), op.imm);
                     }
@@ -915,7 +963,7 @@ impl Cpu {
                         slot = 2;
                     }
                     JmpM32 => {
-                        target = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        target = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         slot = 2;
                     }
                     CallR32 => {
@@ -924,19 +972,19 @@ impl Cpu {
                         (target, slot) = (to, 2);
                     }
                     CallM32 => {
-                        let to = t!(load!(cpu, bus, op, read_lin32, load32_any));
+                        let to = t!(load!(cpu, bus, view, op, fast_read32, load32_any));
                         call32!();
                         (target, slot) = (to, 2);
                     }
                     Ret32 => {
                         let at = cpu.reg32(RSP);
-                        target = t!(cpu.read_lin32(bus, at));
+                        target = t!(cpu.fast_read32(bus, view, at));
                         cpu.set_reg32(RSP, at.wrapping_add(4));
                         slot = 2;
                     }
                     RetImm32 => {
                         let at = cpu.reg32(RSP);
-                        target = t!(cpu.read_lin32(bus, at));
+                        target = t!(cpu.fast_read32(bus, view, at));
                         cpu.set_reg32(RSP, at.wrapping_add(4).wrapping_add(op.imm));
                         slot = 2;
                     }

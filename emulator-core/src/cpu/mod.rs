@@ -14,6 +14,7 @@ pub mod integer;
 pub mod interp;
 pub mod op;
 pub mod protect;
+mod quiet;
 pub mod run;
 pub mod segment;
 pub mod simd;

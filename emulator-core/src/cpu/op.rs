@@ -75,6 +75,11 @@ kinds! {
     Alu16RR, Alu16RI, Alu16RM, Alu16MR, Alu16MI,
     // Moves.
     Mov32RR, Mov32RI, Mov32RM, Mov32MR, Mov32MI,
+    /// The commonest memory operand: flat segment, base register and displacement.
+    Mov32RB, Mov32BR,
+    // Arithmetic whose flags nothing can observe (the rest becomes LEA or MOV).
+    Sub32RRQuiet, And32RRQuiet, And32RIQuiet, Or32RRQuiet, Or32RIQuiet, Xor32RRQuiet, Xor32RIQuiet,
+    Shl32RIQuiet, Shr32RIQuiet, Sar32RIQuiet, Imul32RRQuiet,
     Mov16RR, Mov16RI, Mov16RM, Mov16MR, Mov16MI,
     Mov8RR, Mov8RI, Mov8RM, Mov8MR, Mov8MI,
     Movzx32From8R, Movzx32From8M, Movzx32From16R, Movzx32From16M,

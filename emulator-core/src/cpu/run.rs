@@ -45,6 +45,7 @@ impl Cpu {
     /// Executes until the machine's instruction count reaches `until`, the CPU halts or shuts down, or the
     /// bus wants attention.
     pub fn run<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, until: u64) -> CpuExit {
+        let ram = bus.mem().block_handle();
         let mut from = NOWHERE;
         loop {
             self.sync_tlb(bus);
@@ -98,7 +99,7 @@ impl Cpu {
                 continue;
             }
             let ops = &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
-            match self.run_blocks(bus, code, Entry { block, id, ops }, until) {
+            match self.run_blocks(bus, &ram, code, Entry { block, id, ops }, until) {
                 Leave::Unknown { from: block, slot, rip } => from = (block, slot, rip),
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
@@ -315,7 +316,8 @@ impl Cpu {
         };
         let before = (self.rip, self.icount);
         let ops = [op];
-        let leave = self.run_blocks(bus, code, Entry { block, id: NONE, ops: &ops }, u64::MAX);
+        let ram = bus.mem().block_handle();
+        let leave = self.run_blocks(bus, &ram, code, Entry { block, id: NONE, ops: &ops }, u64::MAX);
         match leave {
             Leave::Fault(fault) => Err(fault),
             _ => {

@@ -7,6 +7,8 @@ pub mod ram;
 
 pub use ram::Ram;
 
+use std::sync::Arc;
+
 /// Bytes per page.
 pub const PAGE: u64 = 4096;
 /// Size of the video RAM in the block: 16 MiB, as QEMU's `VGA`.
@@ -39,7 +41,7 @@ pub struct Pam {
 /// The physical address space.
 #[derive(Debug)]
 pub struct Memory {
-    block: Ram,
+    block: Arc<Ram>,
     ram_size: u32,
     rom_len: u32,
     pam: [Pam; PAM_COUNT],
@@ -61,7 +63,7 @@ impl Memory {
     /// `ram_size` must be a multiple of the page size below 3.5 GiB; `bios` at most 256 KiB (checked by the machine).
     #[must_use]
     pub fn new(ram_size: u32, bios: &[u8]) -> Self {
-        let block = Ram::new(ram_size as usize + VRAM_SIZE as usize + ROM_SIZE as usize);
+        let block = Arc::new(Ram::new(ram_size as usize + VRAM_SIZE as usize + ROM_SIZE as usize));
         let rom_len = (bios.len() as u32).min(ROM_SIZE);
         let pages = block.len() / PAGE as usize;
         let memory = Self {
@@ -87,6 +89,12 @@ impl Memory {
     #[must_use]
     pub fn block(&self) -> &Ram {
         &self.block
+    }
+
+    /// A handle on the block that outlives a borrow of this value.
+    #[must_use]
+    pub fn block_handle(&self) -> Arc<Ram> {
+        Arc::clone(&self.block)
     }
 
     /// Bytes of guest RAM.
