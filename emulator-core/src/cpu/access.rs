@@ -552,6 +552,11 @@ impl Cpu {
             self.tlb.epoch = epoch;
             self.tlb.flush_all();
         }
+        let vram_epoch = bus.mem().vram_epoch();
+        if self.tlb.vram_epoch != vram_epoch {
+            self.tlb.vram_epoch = vram_epoch;
+            self.tlb.flush_writes_from(bus.mem().vram_offset());
+        }
     }
 
     /// Loads the four PAE directory pointers from CR3; #GP(0) when a present one has reserved bits set.

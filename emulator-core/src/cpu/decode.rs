@@ -56,13 +56,16 @@ pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec
         }
         done.bytes += u32::from(op.len);
         done.instructions += 1;
-        let fused = out.len().checked_sub(1).filter(|&i| i >= first).and_then(|i| fuse(&out[i], &op));
+        let fused = out.len().checked_sub(1).filter(|&i| i >= first).and_then(|i| super::fuse::pair(&out[i], &op));
         match fused {
             Some(pair) => {
                 out.pop();
                 out.push(pair);
             }
-            None => out.push(op),
+            None => {
+                let op = super::fuse::known_flags(&out[first..], op);
+                out.push(op);
+            }
         }
         if op.ends_block() {
             break;
@@ -99,39 +102,6 @@ fn blank(len: u8) -> Op {
 
 fn system(code: System, len: u8) -> Op {
     Op { kind: Kind::Alone, imm: code as u32, ..blank(len) }
-}
-
-/// Fuses a 32-bit (or byte) compare with the conditional jump behind it.
-fn fuse(first: &Op, jump: &Op) -> Option<Op> {
-    use Kind::*;
-    if jump.kind != Jcc {
-        return None;
-    }
-    let (cond, disp) = (jump.a, jump.disp);
-    let mut pair = Op { len: first.len + jump.len, ..*first };
-    pair.kind = match first.kind {
-        Cmp32RR => CmpJcc32RR,
-        Cmp32RI => CmpJcc32RI,
-        Test32RR => TestJcc32RR,
-        Test32RI => TestJcc32RI,
-        Test8RR => TestJcc8RR,
-        Test8RI => TestJcc8RI,
-        Cmp8RR => CmpJcc8RR,
-        Cmp8RI => CmpJcc8RI,
-        Dec32R => DecJcc32R,
-        Cmp32RM => CmpJcc32RM,
-        Cmp32MR => CmpJcc32MR,
-        Cmp32MI if i8::try_from(first.imm as i32).is_ok() => CmpJcc32MI8,
-        Test8MI => TestJcc8MI,
-        Cmp8MI => CmpJcc8MI,
-        _ => return None,
-    };
-    match pair.kind {
-        CmpJcc32RM | CmpJcc32MR => (pair.b, pair.imm) = (cond, disp),
-        CmpJcc32MI8 | TestJcc8MI | CmpJcc8MI => (pair.a, pair.b, pair.imm) = (first.imm as u8, cond, disp),
-        _ => (pair.index, pair.disp) = (cond, disp),
-    }
-    Some(pair)
 }
 
 /// The opcode bytes behind the prefixes: (first, second).

@@ -40,7 +40,7 @@ pub enum Leave {
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     /// The block (its links are not followed when `single`).
-    pub block: Block,
+    pub block: &'a Block,
     /// Its number.
     pub id: u32,
     /// Its ops.
@@ -885,6 +885,16 @@ impl Cpu {
                         slot = 1;
                     }
                     Jcc => branch!(cpu.lazy.condition(op.a), op.disp),
+                    JccResult32 => {
+                        let res = cpu.lazy.res as u32;
+                        let holds = if op.a & 8 != 0 { (res as i32) < 0 } else { res == 0 };
+                        branch!(holds ^ (op.a & 1 != 0), op.disp);
+                    }
+                    JccSub32 => {
+                        let (a, res) = (cpu.lazy.src as u32, cpu.lazy.res as u32);
+                        branch!(compare(op.a, a, a.wrapping_sub(res)), op.disp);
+                    }
+                    JccLogic32 => branch!(tested(op.a, cpu.lazy.res as u32), op.disp),
                     CmpJcc32RR => {
                         let (a, b) = (cpu.reg32(op.a.into()), cpu.reg32(op.b.into()));
                         cpu.alu32::<{ alu::CMP }>(a, b);
@@ -1031,7 +1041,7 @@ impl Cpu {
             let Some(b) = code.blocks.get(to as usize) else {
                 return self::Leave::Unknown { from: NONE, slot: 2, rip };
             };
-            block = *b;
+            block = b;
             id = to;
             if cpu.icount + u64::from(block.instructions) > until {
                 return self::Leave::Budget;

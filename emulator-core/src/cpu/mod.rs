@@ -10,6 +10,7 @@ pub mod decode;
 pub mod fault;
 pub mod flags;
 mod float;
+mod fuse;
 pub mod integer;
 pub mod interp;
 pub mod op;

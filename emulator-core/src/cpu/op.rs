@@ -142,6 +142,10 @@ kinds! {
 
     // From here on an op ends its block.
     Jmp, Jcc,
+    /// Conditional jumps whose flags are known to come from a 32-bit result, subtraction or logical operation.
+    JccResult32,
+    JccSub32,
+    JccLogic32,
     CallRel32, JmpR32, JmpM32, CallR32, CallM32, Ret32, RetImm32,
     // Fused pairs: displacement in `disp` (register forms) or `imm` (memory forms).
     CmpJcc32RR, CmpJcc32RI, CmpJcc32RM, CmpJcc32MR, CmpJcc32MI8,

@@ -54,6 +54,10 @@ impl Cpu {
                 from = NOWHERE;
             }
             code.sync(self.tlb.generation);
+            if code.full() {
+                code.clear();
+                from = NOWHERE;
+            }
             if bus.attention() {
                 return CpuExit::Attention;
             }
@@ -93,7 +97,7 @@ impl Cpu {
             };
             self.link(code, from, id);
             from = NOWHERE;
-            let block = code.blocks[id as usize];
+            let block = &code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);
                 continue;
@@ -169,9 +173,6 @@ impl Cpu {
     }
 
     fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
-        if code.full() {
-            code.clear();
-        }
         let mut bytes = [0; PAGE as usize];
         let n = (PAGE - u64::from(offset) % PAGE) as usize;
         // Blocks are short: most of the page need not be copied.
@@ -259,7 +260,8 @@ impl Cpu {
     /// Executes one decoded instruction at `rip`, with traps.
     fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
         let trap = self.flag(flags::TF);
-        let shadow = std::mem::take(&mut self.shadow);
+        // A fault leaves as if the instruction had not begun, but the shadow that it ran in is spent.
+        self.shadow = Shadow::None;
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
         self.single = true;
         let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, code, op) };
@@ -275,8 +277,6 @@ impl Cpu {
                 }
             }
             Err(fault) => {
-                // A fault is as if the instruction had not begun; the shadow it ran in is spent.
-                let _ = shadow;
                 self.raise(bus, fault);
             }
         }
@@ -317,7 +317,7 @@ impl Cpu {
         let before = (self.rip, self.icount);
         let ops = [op];
         let ram = bus.mem().block_handle();
-        let leave = self.run_blocks(bus, &ram, code, Entry { block, id: NONE, ops: &ops }, u64::MAX);
+        let leave = self.run_blocks(bus, &ram, code, Entry { block: &block, id: NONE, ops: &ops }, u64::MAX);
         match leave {
             Leave::Fault(fault) => Err(fault),
             _ => {

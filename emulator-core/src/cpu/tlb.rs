@@ -24,6 +24,8 @@ pub struct Tlb {
     pub fetch: Array,
     /// The memory epoch that the entries belong to.
     pub epoch: u64,
+    /// The video RAM epoch that the write entries belong to.
+    pub vram_epoch: u64,
     /// One bit for each 4 MiB of linear space that may hold translations of large pages.
     pub large: [u64; 16],
     /// Counts flushes, so that caches built on translations can tell that they are out of date.
@@ -33,7 +35,7 @@ pub struct Tlb {
 impl Default for Tlb {
     fn default() -> Self {
         let empty = || [INVALID; 2 * ENTRIES];
-        Self { read: empty(), write: empty(), fetch: empty(), epoch: 0, large: [0; 16], generation: 0 }
+        Self { read: empty(), write: empty(), fetch: empty(), epoch: 0, vram_epoch: 0, large: [0; 16], generation: 0 }
     }
 }
 
@@ -71,6 +73,15 @@ impl Tlb {
         self.fetch.fill(INVALID);
         self.large = [0; 16];
         self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Drops the write translations to block offsets from `first` on.
+    pub fn flush_writes_from(&mut self, first: u32) {
+        for e in self.write.iter_mut().filter(|e| **e != INVALID) {
+            if (*e as u32).wrapping_add((*e >> 32) as u32) >= first {
+                *e = INVALID;
+            }
+        }
     }
 
     /// Drops all write translations (after a page began to hold code).

@@ -54,6 +54,7 @@ pub struct Memory {
     /// Pages whose code was overwritten and whose decoded form must go; drained by the CPU.
     stale_code: Vec<u32>,
     vram_dirty: Vec<bool>,
+    vram_epoch: u64,
     /// Raised whenever a translation that a TLB may hold became wrong (PAM, A20, frame buffer moved, dirty scan).
     tlb_epoch: u64,
 }
@@ -77,6 +78,7 @@ impl Memory {
             code: vec![0; pages],
             stale_code: Vec::new(),
             vram_dirty: vec![true; (VRAM_SIZE as u64 / PAGE) as usize],
+            vram_epoch: 0,
             tlb_epoch: 0,
         };
         memory.block.fill(memory.rom_offset(), ROM_SIZE, 0xff);
@@ -279,13 +281,20 @@ impl Memory {
         a < b && self.vram_dirty[a..b].iter().any(|&d| d)
     }
 
-    /// Starts a new dirty period. TLBs may hold write translations to video RAM, so they are flushed
-    /// when anything was dirty.
+    /// Starts a new dirty period. When anything was dirty, TLBs must drop their write translations to video
+    /// RAM (and nothing else: how often the host draws must not show in what the guest sees).
     pub fn clear_vram_dirty(&mut self) {
         if self.vram_dirty.iter().any(|&d| d) {
             self.vram_dirty.fill(false);
-            self.invalidate_tlbs();
+            self.vram_epoch += 1;
         }
+    }
+
+    /// Counter that changes when write translations to video RAM must be dropped.
+    #[inline(always)]
+    #[must_use]
+    pub fn vram_epoch(&self) -> u64 {
+        self.vram_epoch
     }
 
     // --- device access (DMA): physical addresses, RAM and ROM only ---
