@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Bytes per page.
 pub const PAGE: u64 = 4096;
+/// Pieces of a page, 64 bytes each, in which code is tracked.
+const GRANULES: usize = 64;
 /// Size of the video RAM in the block: 16 MiB, as QEMU's `VGA`.
 pub const VRAM_SIZE: u32 = 16 << 20;
 const ROM_SIZE: u32 = 256 << 10;
@@ -51,6 +53,8 @@ pub struct Memory {
     a20: bool,
     /// One bit for each 64-byte granule of a page that decoded or translated code was read from.
     code: Vec<u64>,
+    /// The same to the byte, for the pages that have any.
+    code_bytes: Vec<Option<Box<[u64; GRANULES]>>>,
     /// Pages whose code was overwritten and whose decoded form must go; drained by the CPU.
     stale_code: Vec<u32>,
     vram_dirty: Vec<bool>,
@@ -76,6 +80,7 @@ impl Memory {
             smram_open: false,
             a20: true,
             code: vec![0; pages],
+            code_bytes: vec![None; pages],
             stale_code: Vec::new(),
             vram_dirty: vec![true; (VRAM_SIZE as u64 / PAGE) as usize],
             vram_epoch: 0,
@@ -215,8 +220,12 @@ impl Memory {
 
     /// Records that code was decoded from `len` bytes at block offset `offset` (inside one page).
     pub fn mark_code(&mut self, offset: u32, len: u32) {
-        if let Some(bits) = self.code.get_mut((offset >> 12) as usize) {
-            *bits |= granules(offset, len);
+        let page = (offset >> 12) as usize;
+        let (Some(bits), Some(bytes)) = (self.code.get_mut(page), self.code_bytes.get_mut(page)) else { return };
+        *bits |= granules(offset, len);
+        let bytes = bytes.get_or_insert_with(|| Box::new([0; GRANULES]));
+        for (granule, mask) in byte_masks(offset, len) {
+            bytes[granule] |= mask;
         }
     }
 
@@ -227,11 +236,16 @@ impl Memory {
         self.code.get((offset >> 12) as usize).is_some_and(|&b| b != 0)
     }
 
-    /// Whether a store of `len` bytes (inside one page) hits a granule that holds code.
+    /// Whether a store of `len` bytes (inside one page) hits bytes that code was decoded from. Exact to the
+    /// byte: programs for real mode keep their variables right beside their code.
     #[inline]
     #[must_use]
     pub fn store_hits_code(&self, offset: u32, len: u32) -> bool {
-        self.code.get((offset >> 12) as usize).is_some_and(|&b| b & granules(offset, len) != 0)
+        let page = (offset >> 12) as usize;
+        self.code.get(page).is_some_and(|&b| b & granules(offset, len) != 0)
+            && self.code_bytes[page]
+                .as_ref()
+                .is_some_and(|bytes| byte_masks(offset, len).any(|(granule, mask)| bytes[granule] & mask != 0))
     }
 
     /// Must follow every write to the block that did not go through a TLB: marks overwritten code stale
@@ -242,6 +256,7 @@ impl Memory {
             let n = (PAGE - at % PAGE).min(end - at);
             if self.store_hits_code(at as u32, n as u32) {
                 self.code[(at >> 12) as usize] = 0;
+                self.code_bytes[(at >> 12) as usize] = None;
                 self.stale_code.push((at >> 12) as u32);
             }
             self.mark_vram_dirty(at as u32);
@@ -335,6 +350,16 @@ fn granules(offset: u32, len: u32) -> u64 {
     (u64::MAX >> (63 - (last - first))) << first
 }
 
+/// The bytes of a range inside one page, as masks by granule.
+fn byte_masks(offset: u32, len: u32) -> impl Iterator<Item = (usize, u64)> {
+    let (first, end) = (offset & 0xfff, ((offset & 0xfff) + len.max(1)).min(PAGE as u32));
+    (first >> 6..=(end - 1) >> 6).map(move |granule| {
+        let from = first.max(granule << 6) & 63;
+        let to = (end.min((granule + 1) << 6) - 1) & 63;
+        (granule as usize, (u64::MAX >> (63 - (to - from))) << from)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,11 +399,17 @@ mod tests {
     }
 
     #[test]
-    fn stores_report_stale_code_by_granule() {
+    fn stores_report_stale_code_by_byte() {
         let mut m = memory();
         m.mark_code(0x2040, 4);
+        m.mark_code(0x20be, 70);
         m.dma_write(0x2000, &[0; 64]);
+        m.dma_write(0x2044, &[0; 122]);
+        m.dma_write(0x2104, &[0; 0xf00]);
         assert!(!m.has_stale_code());
+        for (at, len) in [(0x203f, 2), (0x2043, 1), (0x20bd, 2), (0x20c0, 64), (0x2103, 8), (0x1000, 8192)] {
+            assert!(m.store_hits_code(at.max(0x2000), len.min(4096)), "{at:x}");
+        }
         m.dma_write(0x203f, &[0; 2]);
         assert_eq!(m.take_stale_code(), vec![2]);
         m.dma_write(0x2040, &[0; 2]);
