@@ -5,6 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { launch, openPage, screenshot } from "./lib/browser.mjs";
+import { debianShell } from "./lib/debian.mjs";
 import { serveSite } from "./lib/server.mjs";
 
 const GUESTS = path.resolve(import.meta.dirname, "../../build/site/guests");
@@ -91,7 +92,7 @@ guest("ipxe", "starts and has a command line", async (page) => {
 });
 
 guest("debian-pae", "boots to a shell", async (page) => {
-  await shows(page, /READY[^]*# $/m, LONG_MS);
+  await debianShell(page, LONG_MS);
   await type(page, "uname -r\n");
   await shows(page, /uname -r\s+\S+-686-pae/, ANSWER_MS);
 }, { long: true });
