@@ -27,7 +27,7 @@ export type Source = string | URL | ArrayBuffer | Uint8Array | Blob;
 export type Drive = Source | { image: Source; mode?: "overlay" | "persistent" | "readonly"; name?: string };
 
 export interface VmOptions {
-  /** Bytes, 2 MiB to 3 GiB; 128 MiB unless told. */
+  /** Bytes, 2 MiB to 3 GiB; 256 MiB unless told. */
   memory?: number;
   /** CPU model. */
   cpu?: string;
@@ -92,6 +92,7 @@ export interface Vm extends EventTarget {
   screenshot(type?: string): Promise<Blob>;
   saveState(): Promise<Blob>;
   stats(): Stats;
+  /** Copies physical memory, at most 64 MiB at a time. */
   readMemory(physical: number, length: number): Promise<Uint8Array>;
   /** Resolves to all output of COM1 once it matches. */
   waitForSerial(pattern: string | RegExp, timeoutMs?: number): Promise<string>;

@@ -3,6 +3,7 @@
 import { connectInput } from "./input.js";
 
 /** @typedef {import("./vm.js").Vm} Vm */
+/** @typedef {import("./pool.js").Pool} Pool */
 
 const STYLE = `
   :host { display: inline-block; position: relative; background: #000; color: #ddd; font: 16px/1.4 system-ui, sans-serif;
@@ -21,10 +22,18 @@ const TEXTS = /** @type {const} */ ({
   "boot-order": "bootOrder", "clock": "clock",
 });
 
-/** @type {Promise<import("./pool.js").Pool> | null} one pool for all elements of a page */
+/** @type {Promise<Pool> | null} one pool for all elements of a page */
 let pool = null;
 
-/** @param {(options?: import("../tab86.js").PoolOptions) => Promise<import("./pool.js").Pool>} createPool */
+/** A pool that could not be loaded is not kept: the next click asks the server again. @param {() => Promise<Pool>} createPool */
+function loadPool(createPool) {
+  return createPool().catch((error) => {
+    pool = null;
+    throw error;
+  });
+}
+
+/** @param {(options?: import("../tab86.js").PoolOptions) => Promise<Pool>} createPool */
 export function defineElement(createPool) {
   // Modules are also loaded where there is no page, to read their types or to bundle them.
   if (typeof customElements === "undefined" || customElements.get("tab86-vm")) return;
@@ -75,7 +84,7 @@ export function defineElement(createPool) {
       this.#button.hidden = true;
       this.#message.hidden = true;
       try {
-        pool ??= createPool();
+        pool ??= loadPool(createPool);
         const vm = await (await pool).createVm({ ...this.#options(), canvas: this.#canvas });
         if (!this.isConnected) return void vm.close();
         this.#vm = vm;

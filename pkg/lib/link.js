@@ -23,6 +23,7 @@ import { VmMemory } from "./rings.js";
  */
 
 const PAGE = 65536;
+const MIB = 2 ** 20;
 /** More than what the module itself asks for: its stack and data. */
 const INITIAL_PAGES = 256;
 const MAX_PAGES = 65536;
@@ -100,7 +101,7 @@ class SharedLink extends Link {
     try {
       memory = new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum, shared: true });
     } catch {
-      throw new Tab86Error("out-of-memory", `The browser has no ${setup.memory >> 20} MiB for another machine: close one, or give it less memory.`);
+      throw new Tab86Error("out-of-memory", `The browser has no ${Math.floor(setup.memory / MIB)} MiB for another machine: close one, or give it less memory.`);
     }
     const { header } = await this.request(REQUEST.CREATE, { module: build.module, memory, glue: build.glue, setup }, transferOf(setup));
     this.#memory = new VmMemory(memory, header);

@@ -10,7 +10,7 @@ import { Vm } from "./vm.js";
  * @typedef {import("./protocol.js").MachineSetup} MachineSetup
  */
 
-const DEFAULT_MEMORY = 128 << 20;
+const DEFAULT_MEMORY = 256 << 20;
 
 /** Firmware beside the package, where the site has it. */
 const FIRMWARE = { bios: "../firmware/bios.bin", vgaBios: "../firmware/vgabios-stdvga.bin" };

@@ -19,6 +19,8 @@ const WAIT_MS = 60_000;
 /** Between two characters of typeText: a keyboard controller holds 16 bytes. */
 const TYPING_MS = 12;
 const MAX_MOVE = 32767;
+/** Of one readMemory, whose copy lies in the VM's own memory for a moment. */
+const MAX_READ = 64 << 20;
 
 const latin1 = new TextDecoder("latin1");
 
@@ -176,7 +178,11 @@ export class Vm extends EventTarget {
   }
 
   /** @param {number} physical @param {number} length @returns {Promise<Uint8Array>} */
-  readMemory(physical, length) {
+  async readMemory(physical, length) {
+    if (!Number.isSafeInteger(physical) || physical < 0) throw new Tab86Error("bad-options", "The address to read from is a whole number, 0 or more.");
+    if (!Number.isInteger(length) || length < 0 || length > MAX_READ) {
+      throw new Tab86Error("bad-options", `The length to read is a whole number of bytes, up to ${MAX_READ >> 20} MiB: read more in pieces.`);
+    }
     return this.#ask(REQUEST.READ_MEMORY, { address: physical, length });
   }
 

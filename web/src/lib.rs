@@ -37,6 +37,8 @@ const SERIAL_PORTS: usize = 1;
 const KEYBOARD_FULL: usize = 8;
 /// Keys that wait for a guest that doesn't read them; older ones are forgotten.
 const MAX_KEYS: usize = 4096;
+/// Bytes of one `read_memory`; `vm.js` has the same number.
+const MAX_READ: usize = 64 << 20;
 
 /// A changed rectangle as [`Picture`] has it: left, top, and right and bottom exclusive.
 type Dirty = (u32, u32, u32, u32);
@@ -198,9 +200,9 @@ impl WasmVm {
         self.exit_code
     }
 
-    /// Reads physical memory, as devices see it.
+    /// Reads physical memory, as devices see it: `length` bytes, or `MAX_READ` if that is less.
     pub fn read_memory(&self, address: f64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
+        let mut bytes = vec![0; length.min(MAX_READ)];
         self.machine.read_physical(address as u64, &mut bytes);
         bytes
     }

@@ -1,0 +1,13 @@
+// The Debian guests, once they are up.
+
+/** Waits for the shell and gets an empty prompt: the kernel finds the mouse late and says so amid the first one. */
+export async function debianShell(page, ms) {
+  await page.evaluate(async (ms) => {
+    await window.vm.waitForSerial("READY", ms);
+    await window.vm.waitForSerial(/input: .*Mouse/, ms);
+    await window.vm.waitForScreen(/~ # /, ms);
+  }, ms);
+  await page.locator("#screen").focus();
+  await page.keyboard.press("Enter");
+  await page.evaluate((ms) => window.vm.waitForScreen(/^~ # ?$/m, ms), ms);
+}
