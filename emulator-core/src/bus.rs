@@ -120,7 +120,7 @@ impl IoCtx<'_> {
     /// channel stopped, and whether it reached terminal count.
     pub fn isa_dma_to_memory(&mut self, channel: u8, data: &[u8]) -> (usize, bool) {
         match self.isa_dma.as_deref_mut() {
-            Some(dma) => dma.to_memory(channel, data, self.mem),
+            Some(dma) => dma.write_memory(channel, data, self.mem),
             None => (0, false),
         }
     }
@@ -128,7 +128,7 @@ impl IoCtx<'_> {
     /// Moves bytes from memory to a device over ISA DMA `channel`; as [`isa_dma_to_memory`](Self::isa_dma_to_memory).
     pub fn isa_dma_from_memory(&mut self, channel: u8, data: &mut [u8]) -> (usize, bool) {
         match self.isa_dma.as_deref_mut() {
-            Some(dma) => dma.from_memory(channel, data, self.mem),
+            Some(dma) => dma.read_memory(channel, data, self.mem),
             None => (0, false),
         }
     }
@@ -137,9 +137,9 @@ impl IoCtx<'_> {
 /// The data side of the 8237 pair, as a device on an ISA DMA channel sees it.
 pub trait IsaDma {
     /// Device to memory. Returns (bytes moved, terminal count reached).
-    fn to_memory(&mut self, channel: u8, data: &[u8], mem: &mut Memory) -> (usize, bool);
+    fn write_memory(&mut self, channel: u8, data: &[u8], mem: &mut Memory) -> (usize, bool);
     /// Memory to device. Returns (bytes moved, terminal count reached).
-    fn from_memory(&mut self, channel: u8, data: &mut [u8], mem: &mut Memory) -> (usize, bool);
+    fn read_memory(&mut self, channel: u8, data: &mut [u8], mem: &mut Memory) -> (usize, bool);
 }
 
 /// A device with I/O ports. `port` is the full port number. Wider accesses default to byte accesses at

@@ -25,7 +25,7 @@ enum Part {
     Clippy,
     /// Unit tests of the core
     Core,
-    /// Unit tests of the command line and of xtask
+    /// Unit tests of the command line, of the wasm crate and of xtask
     Tools,
     /// System tests: guests and conformance, natively
     System,
@@ -93,9 +93,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn run_part(part: Part) -> Result<Tally> {
     match part {
         Part::Fmt => check(run::cargo().args(["fmt", "--all", "--check"])),
-        Part::Clippy => check(run::cargo().args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"])),
+        Part::Clippy => check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         Part::Core => rust_tests(&["emulator-core"]),
-        Part::Tools => rust_tests(&["tab86", "xtask"]),
+        Part::Tools => rust_tests(&["tab86", "tab86-web", "xtask"]),
         Part::System => rust_tests(&["tab86-tests"]),
         Part::Types => types(),
         Part::Size => {

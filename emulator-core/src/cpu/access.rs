@@ -410,11 +410,9 @@ impl Cpu {
         let frame = bus.mem().frame(phys, write);
         let i = slot(lin, user.into());
         match frame {
-            Frame::Memory(offset) if write => {
-                if !bus.mem().page_has_code(offset) {
-                    bus.mem_mut().mark_vram_dirty(offset);
-                    self.tlb.write[i] = tlb::entry(lin, offset);
-                }
+            Frame::Memory(offset) if write && !bus.mem().page_has_code(offset) => {
+                bus.mem_mut().mark_vram_dirty(offset);
+                self.tlb.write[i] = tlb::entry(lin, offset);
             }
             Frame::Memory(offset) | Frame::Rom(offset) if !write => self.tlb.read[i] = tlb::entry(lin, offset),
             _ => {}

@@ -253,13 +253,13 @@ impl Dma {
 }
 
 impl IsaDma for Dma {
-    fn to_memory(&mut self, channel: u8, data: &[u8], mem: &mut Memory) -> (usize, bool) {
+    fn write_memory(&mut self, channel: u8, data: &[u8], mem: &mut Memory) -> (usize, bool) {
         self.run(channel, data.len(), Transfer::ToMemory, |address, range| {
             mem.dma_write(address, &data[range]);
         })
     }
 
-    fn from_memory(&mut self, channel: u8, data: &mut [u8], mem: &mut Memory) -> (usize, bool) {
+    fn read_memory(&mut self, channel: u8, data: &mut [u8], mem: &mut Memory) -> (usize, bool) {
         self.run(channel, data.len(), Transfer::FromMemory, |address, range| mem.dma_read(address, &mut data[range]))
     }
 }
@@ -327,12 +327,12 @@ mod tests {
         }
 
         fn put(&mut self, channel: u8, data: &[u8]) -> (usize, bool) {
-            self.dma.to_memory(channel, data, &mut self.bench.mem)
+            self.dma.write_memory(channel, data, &mut self.bench.mem)
         }
 
         fn get(&mut self, channel: u8, len: usize) -> (Vec<u8>, usize, bool) {
             let mut data = vec![0; len];
-            let (n, tc) = self.dma.from_memory(channel, &mut data, &mut self.bench.mem);
+            let (n, tc) = self.dma.read_memory(channel, &mut data, &mut self.bench.mem);
             (data, n, tc)
         }
 

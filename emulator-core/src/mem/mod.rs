@@ -281,10 +281,8 @@ impl Memory {
     /// Marks the video RAM page of block offset `offset` as changed (no effect on other memory).
     #[inline]
     pub fn mark_vram_dirty(&mut self, offset: u32) {
-        if offset >= self.ram_size {
-            if let Some(d) = self.vram_dirty.get_mut(((offset - self.ram_size) >> 12) as usize) {
-                *d = true;
-            }
+        if let Some(d) = offset.checked_sub(self.ram_size).and_then(|at| self.vram_dirty.get_mut((at >> 12) as usize)) {
+            *d = true;
         }
     }
 

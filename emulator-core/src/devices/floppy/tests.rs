@@ -29,13 +29,13 @@ impl Dma {
 }
 
 impl IsaDma for Dma {
-    fn to_memory(&mut self, channel: u8, data: &[u8], _: &mut Memory) -> (usize, bool) {
+    fn write_memory(&mut self, channel: u8, data: &[u8], _: &mut Memory) -> (usize, bool) {
         assert_eq!(channel, 2);
         let (n, end) = self.take(data.len());
         self.got.extend_from_slice(&data[..n]);
         (n, end)
     }
-    fn from_memory(&mut self, channel: u8, data: &mut [u8], _: &mut Memory) -> (usize, bool) {
+    fn read_memory(&mut self, channel: u8, data: &mut [u8], _: &mut Memory) -> (usize, bool) {
         assert_eq!(channel, 2);
         let (n, end) = self.take(data.len());
         for (to, from) in data[..n].iter_mut().zip(self.give.drain(..n)) {
