@@ -247,6 +247,12 @@ pub mod testing {
         pub signals: Signals,
     }
 
+    impl Default for Bench {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
     impl Bench {
         /// A new bench at time zero.
         pub fn new() -> Self {
