@@ -6,7 +6,7 @@ import { debianShell } from "./lib/debian.mjs";
 import { serveSite } from "./lib/server.mjs";
 
 const BOOT_MS = 600_000;
-const ANSWER_MS = 120_000;
+const ANSWER_MS = 60_000;
 
 let browser;
 before(async () => (browser = await launch()));
@@ -20,7 +20,12 @@ async function withDebian(isolated, use) {
     await page.waitForFunction(() => window.vm);
     assert.equal(await page.evaluate(() => crossOriginIsolated), isolated);
     await debianShell(page, BOOT_MS);
-    await use(page);
+    try {
+      await use(page);
+    } catch (error) {
+      error.message += `\nThe screen at the end:\n${await page.evaluate(() => window.vm.screenText())}`;
+      throw error;
+    }
     assert.deepEqual(page.problems, []);
     await page.context().close();
   } finally {

@@ -5,7 +5,7 @@ export async function debianShell(page, ms) {
   await page.evaluate(async (ms) => {
     await window.vm.waitForSerial("READY", ms);
     await window.vm.waitForSerial(/input: .*Mouse/, ms);
-    await window.vm.waitForScreen(/~ # /, ms);
+    await window.vm.waitForScreen("~ #", ms);
   }, ms);
   await page.locator("#screen").focus();
   await page.keyboard.press("Enter");
