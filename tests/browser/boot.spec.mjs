@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, openPage, screenshot } from "./lib/browser.mjs";
-import { debianShell } from "./lib/debian.mjs";
+import { debianShell, idle } from "./lib/debian.mjs";
 import { serveSite } from "./lib/server.mjs";
 
 const BOOT_MS = 600_000;
-const ANSWER_MS = 20_000;
+const ANSWER_MS = 60_000;
 
 let browser;
 before(async () => (browser = await launch()));
@@ -36,7 +36,8 @@ async function withDebian(isolated, use) {
 async function typesUname(page) {
   await page.keyboard.type("clear\n", { delay: 20 });
   await page.waitForFunction(() => /^\s*~ # ?\s*$/.test(window.vm.screenText()), null, { timeout: ANSWER_MS });
-  await page.keyboard.type("uname -a", { delay: 20 });
+  await idle(page, ANSWER_MS);
+  await page.keyboard.type("uname -a", { delay: 60 });
   await page.keyboard.press("Enter");
   // The answer is longer than a line of the screen, and the prompt follows it.
   const text = await page.evaluate((ms) => window.vm.waitForScreen(/^Linux [^]*^~ # ?$/m, ms), ANSWER_MS);
