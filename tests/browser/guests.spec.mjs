@@ -62,8 +62,8 @@ const type = (page, text) => page.keyboard.type(text, { delay: 60 });
 
 /** GRUB's command line, from its menu if it shows one, lists the disk it came from. */
 const grub = (disk) => async (page) => {
-  if (!/grub> /.test(await shows(page, /GNU GRUB[^]*(grub> |Use the .* keys)/, QUICK_MS))) await type(page, "c");
-  await shows(page, /grub> /, ANSWER_MS);
+  if (!/^grub>/m.test(await shows(page, /GNU GRUB[^]*(^grub>|Use the .* keys)/m, QUICK_MS))) await type(page, "c");
+  await shows(page, /^grub>/m, ANSWER_MS);
   await type(page, "ls\n");
   assert.match(await shows(page, disk, ANSWER_MS), /grub> ls/);
 };
@@ -88,7 +88,7 @@ guest("ipxe", "starts and has a command line", async (page) => {
   await shows(page, /iPXE initialising devices/, QUICK_MS);
   await shows(page, /Ctrl-B/, QUICK_MS);
   await page.keyboard.press("Control+KeyB");
-  await shows(page, /iPXE> /, ANSWER_MS);
+  await shows(page, /iPXE>/, ANSWER_MS);
 });
 
 guest("debian-pae", "boots to a shell", async (page) => {
