@@ -93,7 +93,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn run_part(part: Part) -> Result<Tally> {
     match part {
         Part::Fmt => check(run::cargo().args(["fmt", "--all", "--check"])),
-        Part::Clippy => check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        Part::Clippy => {
+            check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        }
         Part::Core => rust_tests(&["emulator-core"]),
         Part::Tools => rust_tests(&["tab86", "tab86-web", "xtask"]),
         Part::System => rust_tests(&["tab86-tests"]),
