@@ -200,6 +200,11 @@ impl WasmVm {
         self.exit_code
     }
 
+    /// A hash of all guest RAM, as `tab86 run --stats` prints it.
+    pub fn ram_hash(&self) -> String {
+        format!("{:016x}", self.machine.ram_hash())
+    }
+
     /// Reads physical memory, as devices see it: `length` bytes, or `MAX_READ` if that is less.
     pub fn read_memory(&self, address: f64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length.min(MAX_READ)];

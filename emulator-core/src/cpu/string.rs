@@ -149,10 +149,11 @@ impl Cpu {
             if left == 0 {
                 return Ok(false);
             }
-            let many = if bulk { self.bulk(bus, &s, count) } else { 0 };
+            // A portion is a number of elements, whichever way they go: what the TLB holds must not show in the count.
+            let many = if bulk { self.bulk(bus, &s, count.min(left)) } else { 0 };
             if many != 0 {
                 self.set_index(RCX, &s, count - many);
-                left = left.saturating_sub(many.div_ceil(8));
+                left -= many;
                 continue;
             }
             self.string_once(bus, &s)?;
@@ -174,7 +175,7 @@ impl Cpu {
         let (si, di) = (self.index(RSI, s), self.index(RDI, s));
         // Elements until an index register wraps, and until a page ends.
         let room = |at: u32| (u64::from(s.mask - at) + 1) / u64::from(s.width);
-        let mut n = u64::from(count).min(room(di)).min(u64::from(PORTION * 4));
+        let mut n = u64::from(count).min(room(di));
         if moves {
             n = n.min(room(si));
         }

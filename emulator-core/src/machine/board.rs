@@ -76,6 +76,8 @@ pub struct Board {
     pub irq: IrqLines,
     /// Requests of devices.
     pub signals: Signals,
+    /// The deadline that bounds the present run of the CPU: an earlier event must end it.
+    pub armed: VirtTime,
     /// What the APICs ask of vCPUs, by index.
     pub cpu_requests: Vec<(usize, CpuRequest)>,
     pic: Pic,
@@ -160,6 +162,7 @@ impl Board {
             events: EventQueue::default(),
             irq: IrqLines::default(),
             signals: Signals::default(),
+            armed: VirtTime::MAX,
             cpu_requests: Vec::new(),
             pic: Pic::new(),
             pit: Pit::new(),
@@ -584,7 +587,12 @@ impl CpuBus for Board {
     #[inline]
     fn attention(&self) -> bool {
         let s = &self.signals;
-        s.reset || s.power_off || s.nmi || s.debug_exit.is_some() || !self.cpu_requests.is_empty()
+        self.events.earliest() < self.armed
+            || s.reset
+            || s.power_off
+            || s.nmi
+            || s.debug_exit.is_some()
+            || !self.cpu_requests.is_empty()
     }
 
     fn tsc(&mut self, icount: u64) -> u64 {

@@ -118,7 +118,9 @@ impl Machine {
             if self.board.blocked() && self.board.clock.mode() == ClockMode::Deterministic {
                 return Exit::Blocked;
             }
-            let deadline = self.board.clock.count_at(self.board.events.earliest());
+            // A device access may arm an earlier event: the CPU then comes back (`attention`).
+            self.board.armed = self.board.events.earliest();
+            let deadline = self.board.clock.count_at(self.board.armed);
             let until = end.min(deadline);
             let cpu = &mut self.cpus[0];
             match cpu.run(&mut self.board, &mut self.code, until) {
