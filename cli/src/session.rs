@@ -25,6 +25,8 @@ const STROKE_NS: u64 = 20_000_000;
 const NAP: Duration = Duration::from_millis(250);
 /// Most bytes that wait for the guest's serial port.
 const SERIAL_WINDOW: usize = 4096;
+/// How late the timers of a guest that idles for long may fire: a kernel's ticks then share wake-ups.
+const TIMER_SLACK_NS: u64 = 10_000_000;
 const OK: u8 = 0;
 const STOPPED: u8 = 1;
 const TIMEOUT: u8 = 3;
@@ -78,7 +80,6 @@ pub struct Session {
     serial_in: VecDeque<u8>,
     serial: Option<Writer>,
     firmware_log: Option<Writer>,
-    realtime: bool,
     display: Option<Display>,
     /// The guest has stopped for good and the terminal still shows it.
     stopped: bool,
@@ -90,7 +91,8 @@ pub struct Session {
 /// When the machine cannot be put together or a file cannot be written.
 pub fn run(options: Options) -> Result<u8, RunError> {
     let config = images::machine_config(&options)?;
-    let machine = Machine::new(config).map_err(|e| images::blame(&options, e))?;
+    let mut machine = Machine::new(config).map_err(|e| images::blame(&options, e))?;
+    machine.set_timer_slack(TIMER_SLACK_NS);
     options.outputs().try_for_each(|path| output::check_folder(path))?;
     let stdio = options.serial == SerialArg::Stdio;
     let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -126,7 +128,6 @@ pub fn run(options: Options) -> Result<u8, RunError> {
         serial_in: VecDeque::new(),
         serial,
         firmware_log,
-        realtime: options.clock == ClockMode::Realtime,
     };
     let end = session.run();
     let took = started.elapsed();
@@ -190,6 +191,7 @@ impl Session {
                 continue;
             }
             let exit = self.machine.run(SLICE.min(left), self.host_now());
+            self.machine.note_slice_end(self.host_now());
             self.drain()?;
             if let Some(display) = &mut self.display {
                 display.refresh(&mut self.machine)?;
@@ -230,7 +232,8 @@ impl Session {
 
     /// Sleeps until the guest's next event, input or the next look at the script; whether the user quit.
     fn sleep(&mut self, wake_at: Option<u64>) -> bool {
-        let now = self.machine.now();
+        let now = self.host_now();
+        let wake_at = wake_at.map(|at| self.machine.host_time(at).unwrap_or(now));
         let mut nap = wake_at.map_or(NAP, |t| Duration::from_nanos(t.saturating_sub(now))).min(NAP);
         if !self.typing.is_empty() {
             nap = nap.min(Duration::from_nanos(STROKE_NS));
@@ -243,11 +246,7 @@ impl Session {
         if let Some(deadline) = self.deadline {
             nap = nap.min(deadline.saturating_duration_since(Instant::now()));
         }
-        let asleep = Instant::now();
         let input = self.console.wait(nap);
-        if self.realtime {
-            self.machine.note_idle(asleep.elapsed().as_nanos() as u64);
-        }
         input.is_some_and(|input| self.accept(input))
     }
 

@@ -114,12 +114,14 @@ impl EventId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventQueue {
     deadlines: Vec<VirtTime>,
+    /// Events of one-shot timers, a bit for each slot.
+    one_shot: u64,
     earliest: VirtTime,
 }
 
 impl Default for EventQueue {
     fn default() -> Self {
-        Self { deadlines: vec![VirtTime::MAX; EventId::COUNT], earliest: VirtTime::MAX }
+        Self { deadlines: vec![VirtTime::MAX; EventId::COUNT], one_shot: 0, earliest: VirtTime::MAX }
     }
 }
 
@@ -127,7 +129,16 @@ impl EventQueue {
     /// Arms `event` to fire at virtual time `at`, replacing an earlier arming.
     pub fn schedule(&mut self, event: EventId, at: VirtTime) {
         self.deadlines[event as usize] = at;
+        self.one_shot &= !(1 << event as usize);
         self.refresh();
+    }
+
+    /// Arms the event of a one-shot timer. A guest that uses one reads a clock when it fires and programs the next, so
+    /// the machine may let a sleeping guest oversleep it a little ([`earliest_with_slack`](Self::earliest_with_slack));
+    /// a tick of a periodic timer that came late might be lost.
+    pub fn schedule_one_shot(&mut self, event: EventId, at: VirtTime) {
+        self.schedule(event, at);
+        self.one_shot |= 1 << event as usize;
     }
 
     /// Disarms `event`.
@@ -145,6 +156,15 @@ impl EventQueue {
     #[must_use]
     pub fn earliest(&self) -> VirtTime {
         self.earliest
+    }
+
+    /// When a sleeping guest must be woken if one-shot timers may fire `slack` nanoseconds late.
+    #[must_use]
+    pub fn earliest_with_slack(&self, slack: VirtTime) -> VirtTime {
+        let late = |(slot, &at): (usize, &VirtTime)| {
+            if self.one_shot >> slot & 1 != 0 { at.saturating_add(slack) } else { at }
+        };
+        self.deadlines.iter().enumerate().map(late).min().unwrap_or(VirtTime::MAX)
     }
 
     /// Disarms and returns the earliest event that is due at `now`.
@@ -189,6 +209,20 @@ mod tests {
         assert_eq!(q.pop_due(10), None);
         q.cancel(EventId::Floppy);
         assert_eq!(q.earliest(), VirtTime::MAX);
+    }
+
+    #[test]
+    fn only_one_shot_timers_have_slack() {
+        let mut q = EventQueue::default();
+        q.schedule_one_shot(EventId::LocalApic0, 10);
+        assert_eq!((q.earliest(), q.earliest_with_slack(4)), (10, 14));
+        q.schedule(EventId::PitChannel0, 12);
+        assert_eq!((q.earliest(), q.earliest_with_slack(4)), (10, 12));
+        q.cancel(EventId::PitChannel0);
+        q.schedule(EventId::LocalApic0, 11);
+        assert_eq!(q.earliest_with_slack(4), 11);
+        q.cancel(EventId::LocalApic0);
+        assert_eq!(q.earliest_with_slack(4), VirtTime::MAX);
     }
 
     #[test]

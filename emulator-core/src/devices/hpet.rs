@@ -181,7 +181,11 @@ impl Hpet {
         } else {
             VirtTime::MAX
         };
-        cx.events.schedule(EVENTS[n], due);
+        if timer.periodic() {
+            cx.events.schedule(EVENTS[n], due);
+        } else {
+            cx.events.schedule_one_shot(EVENTS[n], due);
+        }
     }
 
     /// Timer `n` matched.

@@ -413,7 +413,11 @@ impl LocalApic {
         }
         let expiry = (passed / initial + 1) * initial * self.divisor();
         let at = self.epoch.saturating_add(BUS_CLOCK.time_of(expiry));
-        cx.events.schedule(event, at);
+        if self.timer(Lvt::PERIODIC) {
+            cx.events.schedule(event, at);
+        } else {
+            cx.events.schedule_one_shot(event, at);
+        }
     }
 
     fn read(&mut self, register: u64, now: VirtTime) -> u32 {

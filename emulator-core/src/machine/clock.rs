@@ -21,6 +21,8 @@ pub enum ClockMode {
 const FRACTION: u32 = 10;
 /// Nanoseconds per instruction of the deterministic clock: a 125 MIPS machine.
 const DETERMINISTIC_NS: u64 = 8;
+/// Instructions that a slice must have to teach the clock its pace.
+const LEARN_FROM: u64 = 10_000;
 /// Longest step with which the realtime clock follows the host (a page that was asleep does not replay hours).
 const MAX_STEP: VirtTime = SECOND / 4;
 
@@ -32,26 +34,17 @@ pub struct Clock {
     base_count: u64,
     /// Nanoseconds per instruction, [`FRACTION`] fraction bits.
     rate: u64,
-    /// Host time minus virtual time.
-    host_offset: i128,
-    /// Host time at the last slice start, and whether there was one.
-    last_host: Option<u64>,
-    last_count: u64,
+    /// Host time minus virtual time, once a slice told the host's time.
+    host_offset: Option<i128>,
+    /// Count and host time at the start of a slice whose end was not told yet.
+    slice: Option<(u64, u64)>,
 }
 
 impl Clock {
     /// A clock at time 0 and count 0.
     #[must_use]
     pub fn new(mode: ClockMode) -> Self {
-        Self {
-            mode,
-            base_time: 0,
-            base_count: 0,
-            rate: DETERMINISTIC_NS << FRACTION,
-            host_offset: 0,
-            last_host: None,
-            last_count: 0,
-        }
+        Self { mode, base_time: 0, base_count: 0, rate: DETERMINISTIC_NS << FRACTION, host_offset: None, slice: None }
     }
 
     /// Which clock this is.
@@ -90,28 +83,42 @@ impl Clock {
             return;
         }
         let now = self.time_at(count);
-        let Some(last) = self.last_host.replace(host) else {
-            self.host_offset = i128::from(host) - i128::from(now);
-            self.last_count = count;
+        self.slice = Some((count, host));
+        let Some(offset) = &mut self.host_offset else {
+            self.host_offset = Some(i128::from(host) - i128::from(now));
             return;
         };
-        let executed = count - self.last_count;
-        self.last_count = count;
-        let wall = u64::try_from(i128::from(host) - self.host_offset).unwrap_or(0);
-        if wall > now {
-            let step = (wall - now).min(MAX_STEP);
-            self.host_offset += i128::from(wall - now - step);
-            self.base_time = now + step;
-        } else {
-            self.base_time = now;
-        }
+        let wall = u64::try_from(i128::from(host) - *offset).unwrap_or(0);
+        // Time that ran ahead of the host waits for it.
+        let ahead = wall.saturating_sub(now);
+        let step = ahead.min(MAX_STEP);
+        *offset += i128::from(ahead - step);
+        self.base_time = now + step;
         self.base_count = count;
-        // Learn the pace of slices that did real work; stay a little slow so that time rarely runs ahead.
-        if executed > 10_000 {
-            let pace = (u128::from(host.saturating_sub(last)) << FRACTION) / u128::from(executed);
-            let pace = (pace as u64).clamp(1 << (FRACTION - 1), 100 << FRACTION);
-            self.rate = ((self.rate * 7 + pace * 7 / 8) / 8).max(1);
+    }
+
+    /// Ends the slice at `count` instructions and host time `host`: from slices that did real work the clock learns how
+    /// long an instruction takes. What passes between slices (sleep, other machines' turns) teaches nothing.
+    pub fn end_slice(&mut self, count: u64, host: u64) {
+        let Some((begun, since)) = self.slice.take() else { return };
+        let executed = count.saturating_sub(begun);
+        if executed > LEARN_FROM {
+            let pace = (u128::from(host.saturating_sub(since)) << FRACTION) / u128::from(executed);
+            let pace = pace.clamp(1 << (FRACTION - 1), 100 << FRACTION) as u64;
+            // A little slow, so that time rarely runs ahead.
+            let rate = ((self.rate * 7 + pace * 7 / 8) / 8).max(1);
+            // The time of this very moment must not change.
+            self.base_time = self.time_at(count);
+            self.base_count = count;
+            self.rate = rate;
         }
+    }
+
+    /// The host's time at which the virtual time will be `time` if the guest sleeps until then. `None` with the
+    /// deterministic clock, and before the first slice.
+    #[must_use]
+    pub fn host_time(&self, time: VirtTime) -> Option<u64> {
+        self.host_offset.map(|offset| u64::try_from(i128::from(time) + offset).unwrap_or(0))
     }
 }
 
@@ -139,6 +146,7 @@ mod tests {
         for i in 1..100u64 {
             // The host is sometimes fast and sometimes slow.
             let host = 1_000_000 + i * 4_000_000 + (i % 7) * 1_000_000;
+            c.end_slice(i * 400_000, host);
             c.begin_slice(i * 400_000, host);
             let now = c.time_at(i * 400_000);
             assert!(now >= last);
@@ -146,6 +154,31 @@ mod tests {
         }
         let end = 1_000_000 + 99 * 4_000_000;
         assert!(last.abs_diff(end) < 20_000_000, "{last} {end}");
+    }
+
+    #[test]
+    fn the_pace_is_that_of_slices_and_not_of_the_sleep_between_them() {
+        let mut c = Clock::new(ClockMode::Realtime);
+        for i in 0..100u64 {
+            // 20,000 instructions in 200 us, then 10 ms of sleep.
+            c.begin_slice(i * 20_000, i * 10_000_000);
+            c.end_slice((i + 1) * 20_000, i * 10_000_000 + 200_000);
+        }
+        let slice = c.time_at(2_020_000) - c.time_at(2_000_000);
+        assert!((150_000..=200_000).contains(&slice), "{slice}");
+    }
+
+    #[test]
+    fn a_sleep_until_the_host_time_of_an_event_reaches_the_event() {
+        let mut c = Clock::new(ClockMode::Realtime);
+        c.begin_slice(0, 5_000_000);
+        assert_eq!(Clock::new(ClockMode::Realtime).host_time(7), None);
+        // A slice whose virtual time ran ahead of the host's.
+        c.end_slice(1_000_000, 6_000_000);
+        let event = c.time_at(1_000_000) + 3_000_000;
+        let wake = c.host_time(event).expect("a slice has run");
+        c.begin_slice(1_000_000, wake);
+        assert_eq!(c.time_at(1_000_000), event);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 mod firmware;
 pub mod loader;
+mod slack;
 
 pub use clock::ClockMode;
 pub use config::{ConfigError, DriveConfig, MachineConfig};
@@ -25,6 +26,7 @@ use crate::mem::Memory;
 use crate::time::{SECOND, VirtTime};
 use board::Board;
 use clock::Clock;
+use slack::TimerSlack;
 
 /// Why [`Machine::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,9 @@ pub struct Machine {
     code: CodeCache,
     resets: u64,
     idle: VirtTime,
+    /// Since when the guest sleeps, after [`Exit::Halted`].
+    asleep_since: Option<VirtTime>,
+    slack: TimerSlack,
     powered_off: bool,
 }
 
@@ -82,7 +87,16 @@ impl Machine {
             Board::new(mem, Clock::new(config.clock), fw_cfg, config.cpus, config.serials, config.debug_exit);
         firmware::attach(&mut board, config);
         let cpus = (0..board.cpu_count()).map(|i| Cpu::new(i, model)).collect();
-        let mut machine = Self { board, cpus, code: CodeCache::default(), resets: 0, idle: 0, powered_off: false };
+        let mut machine = Self {
+            board,
+            cpus,
+            code: CodeCache::default(),
+            resets: 0,
+            idle: 0,
+            asleep_since: None,
+            slack: TimerSlack::default(),
+            powered_off: false,
+        };
         machine.board.reset(0);
         Ok(machine)
     }
@@ -106,6 +120,10 @@ impl Machine {
         let end = self.instructions().saturating_add(instructions);
         self.board.clock.begin_slice(self.instructions(), host_now);
         let begun = self.now();
+        if let Some(since) = self.asleep_since.take() {
+            self.idle += begun - since;
+            self.slack.slept(begun - since, begun);
+        }
         loop {
             let now = self.now();
             self.board.fire_due(now);
@@ -145,6 +163,8 @@ impl Machine {
         }
         let cpu = &self.cpus[0];
         let dead = !cpu.flag(crate::cpu::flags::IF);
+        let realtime = self.board.clock.mode() == ClockMode::Realtime;
+        let next = if realtime { self.board.events.earliest_with_slack(self.slack.now()) } else { next };
         let wake_at = Some(next).filter(|&t| t != VirtTime::MAX);
         let exit = Exit::Halted { wake_at, dead };
         match (self.board.clock.mode(), wake_at) {
@@ -156,13 +176,29 @@ impl Machine {
                 self.board.clock.skip_to(count, at);
                 None
             }
-            _ => Some(exit),
+            _ => {
+                self.asleep_since = Some(now);
+                Some(exit)
+            }
         }
     }
 
-    /// The host slept while the guest was halted: `host_now` counts as idle time.
-    pub fn note_idle(&mut self, nanoseconds: u64) {
-        self.idle += nanoseconds;
+    /// The most, in nanoseconds, that one-shot timers may fire late while the guest has been idle for seconds. They then
+    /// share wake-ups, which saves the host's power; 0 (the default) is exact. The deterministic clock ignores it.
+    pub fn set_timer_slack(&mut self, nanoseconds: u64) {
+        self.slack.set_limit(nanoseconds);
+    }
+
+    /// Tells the host's time at the end of a [`run`](Self::run); the realtime clock learns its pace from it.
+    pub fn note_slice_end(&mut self, host_now: u64) {
+        self.board.clock.end_slice(self.instructions(), host_now);
+    }
+
+    /// The host's time, on the scale of [`run`](Self::run), until which to sleep so that virtual time `time` is reached.
+    /// `None` with the deterministic clock.
+    #[must_use]
+    pub fn host_time(&self, time: VirtTime) -> Option<u64> {
+        self.board.clock.host_time(time)
     }
 
     fn serve_requests(&mut self) -> Option<Exit> {
@@ -232,6 +268,7 @@ impl Machine {
 
     /// A key went down or up.
     pub fn key(&mut self, key: Key, pressed: bool) {
+        self.slack.disturb(self.now());
         self.board.with(self.cpus[0].icount, |parts, cx| parts.i8042.key(key, pressed, cx));
     }
 
@@ -250,11 +287,15 @@ impl Machine {
     /// The mouse moved (right and down positive), its wheel turned (towards the user positive) or its buttons
     /// (bit 0 left, 1 right, 2 middle, 3 and 4 the side buttons) changed.
     pub fn mouse(&mut self, dx: i32, dy: i32, wheel: i32, buttons: u8) {
+        self.slack.disturb(self.now());
         self.board.with(self.cpus[0].icount, |parts, cx| parts.i8042.mouse(dx, dy, wheel, buttons, cx));
     }
 
     /// Sends bytes to serial port `port` (0 = COM1). Returns how many were accepted.
     pub fn serial_send(&mut self, port: usize, data: &[u8]) -> usize {
+        if !data.is_empty() {
+            self.slack.disturb(self.now());
+        }
         self.board.with(self.cpus[0].icount, |parts, cx| parts.uarts.get_mut(port).map_or(0, |u| u.send(data, cx)))
     }
 
