@@ -10,7 +10,7 @@ use crossterm::event::{Event, KeyEventKind};
 use emulator_core::cpu::Seg;
 use emulator_core::cpu::state::cr0;
 use emulator_core::devices::i8042::Key;
-use emulator_core::machine::{ClockMode, Exit, Machine};
+use emulator_core::machine::{Exit, Machine};
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

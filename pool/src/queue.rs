@@ -1,0 +1,421 @@
+//! The run queue: which VM a worker runs next, and how it sleeps when there is none.
+
+use crate::share::{AFFINITY_US, BOOST_FOR_US, Priority};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::word::{HOLD, STOP, State, WAKE, Word};
+use crate::{VMS, WORKERS};
+use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// A VM in the queue.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Slot {
+    word: AtomicU32,
+    priority: AtomicU32,
+    /// Workers that know the VM's memory, a bit each.
+    attached: AtomicU32,
+    /// CPU time used, in microseconds; written by the worker that runs the VM.
+    virtual_time: AtomicU64,
+    /// When a parked VM wants to run, in microseconds of the pool's clock.
+    deadline: AtomicU64,
+    /// Until when the VM is preferred because of input.
+    boosted_until: AtomicU64,
+}
+
+/// What a VM wants after a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// To go on.
+    Ready,
+    /// To sleep until this time of the pool's clock, in microseconds; `None`: until it is woken.
+    Parked(Option<u64>),
+    /// Nothing any more.
+    Stopped,
+}
+
+/// How a worker may sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sleep {
+    /// The value of the worker's bell; if it has another, somebody rang meanwhile.
+    pub bell: u32,
+    /// Until when, in microseconds of the pool's clock; `None`: until the bell rings.
+    pub until: Option<u64>,
+}
+
+/// The run queue. Its times are microseconds of one clock that page and workers share.
+#[derive(Debug)]
+#[repr(C)]
+pub struct RunQueue {
+    slots: [Slot; VMS],
+    bells: [AtomicU32; WORKERS],
+    /// Workers that sleep or are about to, a bit each.
+    idle: AtomicU32,
+    /// The sleeping worker that will wake for the deadlines, plus one; 0: nobody.
+    keeper: AtomicU32,
+    /// When it will wake.
+    keeper_until: AtomicU64,
+    /// Least virtual time of those who want to run: who slept starts here, not with what he did not use.
+    floor: AtomicU64,
+}
+
+impl Slot {
+    #[cfg(not(loom))]
+    const fn new() -> Self {
+        Self {
+            word: AtomicU32::new(0),
+            priority: AtomicU32::new(0),
+            attached: AtomicU32::new(0),
+            virtual_time: AtomicU64::new(0),
+            deadline: AtomicU64::new(NEVER),
+            boosted_until: AtomicU64::new(0),
+        }
+    }
+
+    #[cfg(loom)]
+    fn new() -> Self {
+        Self {
+            word: AtomicU32::new(0),
+            priority: AtomicU32::new(0),
+            attached: AtomicU32::new(0),
+            virtual_time: AtomicU64::new(0),
+            deadline: AtomicU64::new(NEVER),
+            boosted_until: AtomicU64::new(0),
+        }
+    }
+
+    fn word(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+
+    /// Changes the word as `change` says; `None` leaves it. Returns the old word if it was changed.
+    fn change(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Option<Word> {
+        let mut word = self.word();
+        loop {
+            let next = change(word)?;
+            match self.word.compare_exchange(word.0, next.0, AcqRel, Acquire) {
+                Ok(_) => return Some(word),
+                Err(other) => word = Word(other),
+            }
+        }
+    }
+
+    fn priority(&self) -> Priority {
+        Priority::from_number(self.priority.load(Relaxed))
+    }
+
+    fn knows(&self, worker: usize) -> bool {
+        self.attached.load(Relaxed) >> worker & 1 != 0
+    }
+
+    /// Whether the VM is parked with a deadline that some worker must watch; the deadline.
+    fn alarm(&self) -> u64 {
+        let word = self.word();
+        if word.state() == State::Parked && !word.has(HOLD | STOP) { self.deadline.load(Relaxed) } else { NEVER }
+    }
+}
+
+impl RunQueue {
+    /// An empty queue.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            slots: [const { Slot::new() }; VMS],
+            bells: [const { AtomicU32::new(0) }; WORKERS],
+            idle: AtomicU32::new(0),
+            keeper: AtomicU32::new(0),
+            keeper_until: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+        }
+    }
+
+    /// An empty queue, for one run of a model.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            slots: core::array::from_fn(|_| Slot::new()),
+            bells: core::array::from_fn(|_| AtomicU32::new(0)),
+            idle: AtomicU32::new(0),
+            keeper: AtomicU32::new(0),
+            keeper_until: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+        }
+    }
+
+    // --- the page's side ---
+
+    /// Takes a free place for a VM, which is not started yet. Workers must [`attach`](Self::attach) before they can run
+    /// it. `None` when all places are taken.
+    pub fn add(&self) -> Option<usize> {
+        self.slots.iter().position(|slot| {
+            let taken =
+                slot.change(|word| (word.state() == State::Free).then(|| word.renewed(State::Stopped).with(HOLD)));
+            if taken.is_some() {
+                slot.priority.store(0, Relaxed);
+                slot.attached.store(0, Relaxed);
+                slot.virtual_time.store(self.floor.load(Relaxed), Relaxed);
+                slot.deadline.store(NEVER, Relaxed);
+                slot.boosted_until.store(0, Relaxed);
+                slot.change(|word| Some(word.without(HOLD)));
+            }
+            taken.is_some()
+        })
+    }
+
+    /// Tells one VM of a place from the next one that gets the same place.
+    #[must_use]
+    pub fn generation(&self, vm: usize) -> u32 {
+        self.slots[vm].word().generation()
+    }
+
+    /// Frees the place of a VM that the caller [`hold`](Self::hold)s and that does not run.
+    pub fn remove(&self, vm: usize) {
+        self.slots[vm].change(|word| Some(Word(word.to(State::Free).without(HOLD | STOP | WAKE).0)));
+    }
+
+    /// Says who looks at a VM.
+    pub fn set_priority(&self, vm: usize, priority: Priority) {
+        self.slots[vm].priority.store(priority as u32, Relaxed);
+    }
+
+    /// Wakes a VM: it has input. `interactive` input of a visible VM is answered first. Returns a worker whose bell was
+    /// rung and who must be notified.
+    pub fn wake(&self, vm: usize, now: u64, interactive: bool) -> Option<usize> {
+        let slot = &self.slots[vm];
+        if interactive {
+            slot.boosted_until.store(now + BOOST_FOR_US, Relaxed);
+        }
+        let old = slot.change(|word| match word.state() {
+            State::Parked => Some(word.to(State::Ready)),
+            State::Running => Some(word.with(WAKE)),
+            State::Free | State::Stopped | State::Ready => None,
+        })?;
+        if old.state() == State::Parked { self.rouse(old.worker()) } else { None }
+    }
+
+    /// Pauses a VM: no slice begins after this. It may still run one that has begun.
+    pub fn stop(&self, vm: usize) {
+        self.slots[vm].change(|word| Some(word.with(STOP)));
+    }
+
+    /// Lets a VM run, after [`stop`](Self::stop) or for the first time. Returns a worker to notify.
+    pub fn resume(&self, vm: usize) -> Option<usize> {
+        let old = self.slots[vm].change(|word| {
+            let word = word.without(STOP);
+            Some(match word.state() {
+                State::Free | State::Ready => word,
+                State::Stopped | State::Parked => word.to(State::Ready),
+                State::Running => word.with(WAKE),
+            })
+        })?;
+        if old.state() == State::Running { None } else { self.rouse(old.worker()) }
+    }
+
+    /// Wants a VM for oneself, between two slices. Returns whether the hold was taken: only one can have it. It is
+    /// exclusive as soon as the VM is not [`running`](Self::running).
+    pub fn hold(&self, vm: usize) -> bool {
+        self.slots[vm]
+            .change(|word| (!word.has(HOLD) && word.state() != State::Free).then(|| word.with(HOLD)))
+            .is_some()
+    }
+
+    /// Whether a worker runs a VM now.
+    #[must_use]
+    pub fn running(&self, vm: usize) -> bool {
+        self.slots[vm].word().state() == State::Running
+    }
+
+    /// Ends a hold. Returns a worker to notify.
+    pub fn release(&self, vm: usize) -> Option<usize> {
+        let old = self.slots[vm].change(|word| Some(word.without(HOLD)))?;
+        // A deadline may have passed unwatched.
+        if matches!(old.state(), State::Ready | State::Parked) { self.rouse(old.worker()) } else { None }
+    }
+
+    /// A worker died. The VM that it ran is stopped and returned: its state is unknown. All sleeping workers must be
+    /// notified after this.
+    pub fn abandon(&self, worker: usize) -> Option<usize> {
+        self.idle.fetch_and(!(1 << worker), SeqCst);
+        let _ = self.keeper.compare_exchange(worker as u32 + 1, 0, AcqRel, Relaxed);
+        let mut lost = None;
+        for (vm, slot) in self.slots.iter().enumerate() {
+            slot.attached.fetch_and(!(1 << worker), Relaxed);
+            let stopped = slot.change(|word| {
+                let its = word.state() == State::Running && word.worker() == worker;
+                its.then(|| word.to(State::Stopped).without(WAKE))
+            });
+            lost = lost.or(stopped.map(|_| vm));
+        }
+        while self.rouse(worker).is_some() {}
+        lost
+    }
+
+    // --- the workers' side ---
+
+    /// The worker has the VM's memory and can run it.
+    pub fn attach(&self, worker: usize, vm: usize) {
+        self.slots[vm].attached.fetch_or(1 << worker, Relaxed);
+    }
+
+    /// Takes the VM that comes first, if one wants to run. The worker must give it back with [`done`](Self::done).
+    pub fn next(&self, worker: usize, now: u64) -> Option<usize> {
+        loop {
+            let (vm, word) = self.first(worker, now)?;
+            let slot = &self.slots[vm];
+            let taken = word.to(State::Running).of(worker).without(WAKE);
+            if slot.word.compare_exchange(word.0, taken.0, AcqRel, Relaxed).is_ok() {
+                return Some(vm);
+            }
+        }
+    }
+
+    /// Gives a VM back after a slice that took `used` microseconds. Returns whether somebody holds it, who must then be
+    /// notified on the VM's word.
+    pub fn done(&self, vm: usize, next: Next, used: u64) -> bool {
+        let slot = &self.slots[vm];
+        let time = slot.virtual_time.load(Relaxed).max(self.floor.load(Relaxed)) + used;
+        slot.virtual_time.store(time, Relaxed);
+        let deadline = if let Next::Parked(Some(at)) = next { at } else { NEVER };
+        slot.deadline.store(deadline, Relaxed);
+        let old = slot.change(|word| {
+            let state = match next {
+                Next::Stopped => State::Stopped,
+                Next::Parked(_) if !word.has(WAKE) => State::Parked,
+                Next::Ready | Next::Parked(_) => State::Ready,
+            };
+            Some(word.to(state).without(WAKE))
+        });
+        old.is_some_and(|word| word.has(HOLD))
+    }
+
+    /// After a VM that wants to go on: rings a sleeping worker if there is work for it too. Returns whom to notify.
+    pub fn share(&self) -> Option<usize> {
+        if self.idle.load(Relaxed) == 0 {
+            return None;
+        }
+        let mut ready = self.slots.iter().map(Slot::word).filter(|w| w.state() == State::Ready && !w.has(HOLD | STOP));
+        let unwatched = || self.keeper.load(Acquire) == 0 && self.slots.iter().any(|slot| slot.alarm() != NEVER);
+        if ready.nth(1).is_some() || unwatched() { self.rouse(0) } else { None }
+    }
+
+    /// Prepares to sleep. `None`: there is a VM to run after all. Afterwards, whether the worker slept or not,
+    /// [`awake`](Self::awake) must be called.
+    pub fn sleep(&self, worker: usize, now: u64) -> Option<Sleep> {
+        let bell = self.bells[worker].load(SeqCst);
+        self.idle.fetch_or(1 << worker, SeqCst);
+        // Whoever makes a VM ready looks at `idle` afterwards; we look at the VMs after we set it. One of us sees it.
+        fence(SeqCst);
+        if self.first(worker, now).is_some() {
+            return None;
+        }
+        let known = self.slots.iter().filter(|slot| slot.knows(worker));
+        let alarm = known.map(Slot::alarm).min().unwrap_or(NEVER);
+        if alarm == NEVER {
+            return Some(Sleep { bell, until: None });
+        }
+        if self.keeper.compare_exchange(0, worker as u32 + 1, AcqRel, Acquire).is_ok() {
+            self.keeper_until.store(alarm, Release);
+            return Some(Sleep { bell, until: Some(alarm) });
+        }
+        let covered = self.keeper_until.load(Acquire) <= alarm;
+        Some(Sleep { bell, until: if covered { None } else { Some(alarm) } })
+    }
+
+    /// The worker is awake again.
+    pub fn awake(&self, worker: usize) {
+        self.idle.fetch_and(!(1 << worker), SeqCst);
+        if self.keeper.load(Relaxed) == worker as u32 + 1 {
+            // First the time, so that nobody relies on an alarm that passed.
+            self.keeper_until.store(NEVER, Relaxed);
+            self.keeper.store(0, Release);
+        }
+    }
+
+    /// Rings one worker's bell, for a message to it. It must be notified.
+    pub fn ring(&self, worker: usize) {
+        self.bells[worker].fetch_add(1, SeqCst);
+    }
+
+    /// Address of a worker's bell, to wait on.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn bell_address(&self, worker: usize) -> usize {
+        self.bells[worker].as_ptr() as usize
+    }
+
+    /// Address of a VM's word, to wait on while it runs.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn word_address(&self, vm: usize) -> usize {
+        self.slots[vm].word.as_ptr() as usize
+    }
+
+    /// Rings one sleeping worker's bell, `preferred` if it sleeps. Returns whom to notify.
+    fn rouse(&self, preferred: usize) -> Option<usize> {
+        fence(SeqCst);
+        let mut idle = self.idle.load(SeqCst);
+        while idle != 0 {
+            let worker = if idle >> preferred & 1 != 0 { preferred } else { idle.trailing_zeros() as usize };
+            // Its bit goes, so that the next one rings another worker.
+            match self.idle.compare_exchange(idle, idle & !(1 << worker), SeqCst, SeqCst) {
+                Ok(_) => {
+                    self.ring(worker);
+                    return Some(worker);
+                }
+                Err(other) => idle = other,
+            }
+        }
+        None
+    }
+
+    /// The VM that comes first for this worker, with its word.
+    fn first(&self, worker: usize, now: u64) -> Option<(usize, Word)> {
+        let floor = self.floor.load(Relaxed);
+        let mut least = NEVER;
+        let mut best: Option<(u64, usize, Word)> = None;
+        for (vm, slot) in self.slots.iter().enumerate() {
+            let word = slot.word();
+            let wants = match word.state() {
+                State::Ready => true,
+                State::Parked => slot.deadline.load(Relaxed) <= now,
+                State::Running | State::Free | State::Stopped => false,
+            };
+            if word.has(HOLD | STOP) || !wants && word.state() != State::Running {
+                continue;
+            }
+            let time = slot.virtual_time.load(Relaxed).max(floor);
+            least = least.min(time);
+            if !wants || !slot.knows(worker) {
+                continue;
+            }
+            let priority = slot.priority();
+            let boost = if now < slot.boosted_until.load(Relaxed) { priority.boost() } else { 0 };
+            let stay = if word.worker() == worker { AFFINITY_US } else { 0 };
+            // Shifted up by the most that is taken off.
+            let rank = time + crate::STARVATION_BOUND_US - priority.lead() - boost - stay;
+            if best.is_none_or(|(r, ..)| rank < r) {
+                best = Some((rank, vm, word));
+            }
+        }
+        if least != NEVER {
+            self.floor.fetch_max(least, Relaxed);
+        }
+        best.map(|(_, vm, word)| (vm, word))
+    }
+}
+
+#[cfg(not(loom))]
+impl Default for RunQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,63 @@
+//! Who comes first: shares of CPU time and latency.
+//!
+//! Every VM has a *virtual time*, the CPU time that it used. The VM with the least goes first, so busy VMs get equal
+//! shares. Somebody who looks at a VM wants it to answer at once, not to have more of the machine: a visible VM may
+//! therefore *borrow* against its future turns, as in borrowed-virtual-time scheduling (Duda and Cheriton, SOSP 1999).
+//! It is taken earlier by its lead, and by more for a moment after input; what it used still counts.
+
+/// How long a slice should take.
+pub const SLICE_US: u64 = 6_000;
+
+/// How long after input a visible VM is preferred.
+pub const BOOST_FOR_US: u64 = 100_000;
+/// By how much, in virtual time.
+const BOOST_US: u64 = 24_000;
+/// What it is worth not to move a VM to another worker: its compiled code is there.
+pub const AFFINITY_US: u64 = 3_000;
+
+/// The most CPU time that each other VM may get while a ready VM waits (on each worker's clock): what others may have
+/// borrowed, a worker's preference, and the slice that it had just begun. With `n` busy VMs on `w` workers a ready VM
+/// therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice.
+pub const STARVATION_BOUND_US: u64 = Priority::Visible.lead() + BOOST_US + AFFINITY_US + 2 * SLICE_US;
+
+/// Who looks at, or listens to, a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum Priority {
+    /// Nobody.
+    #[default]
+    Background = 0,
+    /// It may be heard.
+    Audible = 1,
+    /// It is on the screen.
+    Visible = 2,
+}
+
+impl Priority {
+    /// The priority with this number; unknown ones count as background.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            2 => Self::Visible,
+            1 => Self::Audible,
+            _ => Self::Background,
+        }
+    }
+
+    /// How much virtual time a VM may borrow.
+    pub(crate) const fn lead(self) -> u64 {
+        match self {
+            Self::Visible => 18_000,
+            Self::Audible => 9_000,
+            Self::Background => 0,
+        }
+    }
+
+    /// How much it may borrow just after input.
+    pub(crate) const fn boost(self) -> u64 {
+        match self {
+            Self::Visible => BOOST_US,
+            Self::Audible | Self::Background => 0,
+        }
+    }
+}
