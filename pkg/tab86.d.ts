@@ -4,8 +4,12 @@
 export function createPool(options?: PoolOptions): Promise<Pool>;
 
 export interface PoolOptions {
-  /** Number of workers; a hint. Today every machine has a worker of its own. */
+  /** Most worker threads, which all machines share; the processor's threads, up to 8, unless told. Without shared memory every machine has one of its own. */
   workers?: number;
+  /** Most machines at once; 64 unless told. */
+  maxVms?: number;
+  /** Most memory of all machines together, in bytes; half of what the browser says the device has unless told. */
+  maxMemory?: number;
   /** Where tab86.js's folder lies, when it is not where this module was loaded from. */
   baseUrl?: string | URL;
 }
@@ -16,6 +20,10 @@ export interface Pool {
   readonly vms: readonly Vm[];
   /** Whether machines live in shared memory: the page is cross-origin isolated (COOP and COEP headers). */
   readonly shared: boolean;
+  /** Worker threads that run now. */
+  readonly workers: number;
+  /** What `createVm` and `clone` refuse to exceed, with the codes "too-many-vms" and "out-of-memory". */
+  readonly limits: { readonly vms: number; readonly memory: number };
   /** Closes all machines. */
   close(): Promise<void>;
 }
@@ -76,8 +84,19 @@ export interface Vm extends EventTarget {
   start(): Promise<void>;
   pause(): Promise<void>;
   reset(): Promise<void>;
-  /** Switches the machine off and gives its memory back. */
+  /** Switches the machine off; resolves when its memory is given back. */
   close(): Promise<void>;
+  /** A copy of the machine at this moment, in a memory of its own; both go on. */
+  clone(options?: { canvas?: HTMLCanvasElement | null }): Promise<Vm>;
+  /**
+   * Who looks at the machine: "visible" (the default with a canvas) answers input first, "background" (the default
+   * without one) saves power when idle. All get equal shares of processor time.
+   */
+  priority: "visible" | "audible" | "background";
+  /** Bytes of RAM. */
+  readonly memory: number;
+  /** The WebAssembly memory with the machine's whole state, for tools that look inside; null without shared memory. */
+  readonly wasmMemory: WebAssembly.Memory | null;
   sendSerial(text: string | Uint8Array, port?: number): void;
   /** Presses or releases one key, by KeyboardEvent.code. */
   sendKey(code: string, pressed: boolean): void;
@@ -94,6 +113,8 @@ export interface Vm extends EventTarget {
   stats(): Stats;
   /** Copies physical memory, at most 64 MiB at a time. */
   readMemory(physical: number, length: number): Promise<Uint8Array>;
+  /** A hash of all RAM, as `tab86 run --stats` prints it. */
+  ramHash(): Promise<string>;
   /** Resolves to all output of COM1 once it matches. */
   waitForSerial(pattern: string | RegExp, timeoutMs?: number): Promise<string>;
   /** Resolves to the screen's text once it matches. */

@@ -11,7 +11,7 @@ export class Display {
   #mode = "";
 
   /**
-   * @param {import("./link.js").VmLink} link
+   * @param {import("./vm.js").VmLink} link
    * @param {(screen: { width: number, height: number, text: boolean, aspect: number, resized: boolean }) => void} changed
    */
   constructor(link, changed) {

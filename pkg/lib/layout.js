@@ -2,7 +2,7 @@
 // says what each means and who writes it; a Rust test compares the two files.
 
 export const MAGIC = 0x54423836;
-export const VERSION = 1;
+export const VERSION = 2;
 /** Byte offset of the 64-bit counters. */
 export const COUNTERS_AT = 128;
 
@@ -18,7 +18,7 @@ export const WORD = Object.freeze({
   OUTPUT_LEN: 7,
   OUTPUT_HEAD: 8,
   OUTPUT_TAIL: 9,
-  DOORBELL: 10,
+  PRIORITY: 10,
   WAKE_PAGE: 11,
   FRAME_SEQ: 12,
   FRAME_PTR: 13,
@@ -37,6 +37,7 @@ export const WORD = Object.freeze({
   KIPS: 26,
   IDLE: 27,
   ASPECT: 28,
+  MAILBOX_PTR: 29,
 });
 
 /** 64-bit counters. */

@@ -1,5 +1,8 @@
 // The pool: which wasm build the page can run, and the machines that run in it.
 import { Tab86Error } from "./errors.js";
+import { MessageLink } from "./message-link.js";
+import { SharedLink } from "./shared-link.js";
+import { Threads } from "./threads.js";
 import { openImage, readWhole } from "./sources.js";
 import { Vm } from "./vm.js";
 
@@ -11,6 +14,11 @@ import { Vm } from "./vm.js";
  */
 
 const DEFAULT_MEMORY = 256 << 20;
+/** Most workers unless told: more machines than that at full speed are rare, and each worker costs memory. */
+const MAX_WORKERS = 8;
+/** Most machines of a pool. */
+const MAX_VMS = 64;
+const GIB = 2 ** 30;
 
 /** Firmware beside the package, where the site has it. */
 const FIRMWARE = { bios: "../firmware/bios.bin", vgaBios: "../firmware/vgabios-stdvga.bin" };
@@ -31,36 +39,49 @@ async function compile(address) {
   return WebAssembly.compileStreaming(response);
 }
 
+/** What all machines may use, unless told: half of the memory that the browser says it has. */
+function defaultMemory() {
+  const device = /** @type {{ deviceMemory?: number }} */ (/** @type {unknown} */ (navigator)).deviceMemory ?? 8;
+  return (device * GIB) / 2;
+}
+
 /** Machines of one page. */
 export class Pool {
   #build;
-  #shared;
   #base;
+  /** @type {Threads | null} */ #threads;
+  #limits;
   /** @type {Vm[]} */ #vms = [];
+  /** Bytes of machines that are being made. */
+  #promised = 0;
   #closed = false;
+  #onVisibility = () => this.#vms.forEach((vm) => vm.applyPriority());
 
   /** @param {import("../tab86.js").PoolOptions} options */
-  static async create({ baseUrl, workers }) {
-    if (workers !== undefined && !(Number.isInteger(workers) && workers > 0)) {
-      throw new Tab86Error("bad-options", "`workers` must be a positive whole number.");
-    }
+  static async create({ baseUrl, workers = defaultWorkers(), maxVms = MAX_VMS, maxMemory = defaultMemory() }) {
+    if (!(Number.isInteger(workers) && workers > 0)) throw new Tab86Error("bad-options", "`workers` must be a positive whole number.");
+    if (!(Number.isInteger(maxVms) && maxVms > 0)) throw new Tab86Error("bad-options", "`maxVms` must be a positive whole number.");
+    if (!(maxMemory > 0)) throw new Tab86Error("bad-options", "`maxMemory` is a number of bytes.");
     const base = new URL(baseUrl ?? new URL("..", import.meta.url), document.baseURI);
     const shared = globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer === "function";
     const folder = new URL(`wasm/${shared ? "shared" : "plain"}/`, base);
     const module = await compile(new URL("tab86_bg.wasm", folder));
-    const build = { module, glue: new URL("tab86.js", folder).href, worker: new URL("lib/vm-worker.js", base) };
-    return new Pool(build, shared, base);
+    const build = { module, glue: new URL("tab86.js", folder).href, folder: new URL("lib/", base) };
+    const threads = shared ? new Threads(build, (await import(build.glue)).createGlue, workers) : null;
+    return new Pool(build, threads, base, { vms: Math.min(maxVms, threads?.capacity ?? maxVms), memory: maxMemory });
   }
 
-  /** @param {import("./link.js").Build} build @param {boolean} shared @param {URL} base @private */
-  constructor(build, shared, base) {
+  /** @param {import("./threads.js").Build} build @param {Threads | null} threads @param {URL} base @param {{ vms: number, memory: number }} limits @private */
+  constructor(build, threads, base, limits) {
     this.#build = build;
-    this.#shared = shared;
+    this.#threads = threads;
     this.#base = base;
+    this.#limits = Object.freeze(limits);
+    document.addEventListener("visibilitychange", this.#onVisibility);
   }
 
   get shared() {
-    return this.#shared;
+    return this.#threads !== null;
   }
 
   /** @returns {readonly Vm[]} */
@@ -68,27 +89,73 @@ export class Pool {
     return this.#vms;
   }
 
+  /** Worker threads that run now. */
+  get workers() {
+    return this.#threads ? this.#threads.count : this.#vms.length;
+  }
+
+  get limits() {
+    return this.#limits;
+  }
+
   /** @param {VmOptions} [options] */
   async createVm(options = {}) {
-    if (this.#closed) throw new Tab86Error("closed", "The pool was closed.");
-    const setup = await setUp(options, this.#base);
-    const vm = await Vm.create(this.#build, this.#shared, setup, options.canvas ?? null, (closed) => {
-      this.#vms = this.#vms.filter((other) => other !== closed);
+    const memory = options.memory ?? DEFAULT_MEMORY;
+    return this.#admit(memory, async () => {
+      const setup = await setUp(options, this.#base);
+      return Vm.create((events) => this.#open(setup, events), memory, options.canvas ?? null, this.#owner);
     });
-    this.#vms = [...this.#vms, vm];
-    return vm;
+  }
+
+  /** @type {import("./vm.js").VmOwner} */
+  #owner = {
+    closed: (closed) => {
+      this.#vms = this.#vms.filter((other) => other !== closed);
+    },
+    clone: (vm, { canvas = null }) => this.#admit(vm.memory, () => vm.copy(canvas)),
+  };
+
+  /** Makes a machine if there is room for it. @param {number} memory @param {() => Promise<Vm>} make */
+  async #admit(memory, make) {
+    if (this.#closed) throw new Tab86Error("closed", "The pool was closed.");
+    if (!(memory >= 0)) throw new Tab86Error("bad-memory-size", "`memory` is a number of bytes.");
+    const { vms, memory: limit } = this.#limits;
+    const used = this.#vms.reduce((sum, vm) => sum + vm.memory, this.#promised);
+    if (this.#vms.length >= vms) throw new Tab86Error("too-many-vms", `There may be ${vms} machines at once: close one first.`);
+    if (used + memory > limit) {
+      const mib = (/** @type {number} */ bytes) => Math.round(bytes / 2 ** 20);
+      throw new Tab86Error("out-of-memory", `Another machine of ${mib(memory)} MiB would be too much: ${mib(used)} of ${mib(limit)} MiB are in use. Close a machine, or give it less memory.`);
+    }
+    this.#promised += memory;
+    try {
+      const vm = await make();
+      this.#vms = [...this.#vms, vm];
+      return vm;
+    } finally {
+      this.#promised -= memory;
+    }
+  }
+
+  /** @param {MachineSetup} setup @param {import("./vm.js").LinkEvents} events @returns {Promise<import("./vm.js").VmLink>} */
+  #open(setup, events) {
+    return this.#threads ? SharedLink.create(this.#threads, setup, events) : MessageLink.create(this.#build, setup, events);
   }
 
   async close() {
     this.#closed = true;
+    document.removeEventListener("visibilitychange", this.#onVisibility);
     await Promise.all(this.#vms.map((vm) => vm.close()));
+    await this.#threads?.close();
   }
+}
+
+function defaultWorkers() {
+  return Math.max(1, Math.min(MAX_WORKERS, navigator.hardwareConcurrency || 1));
 }
 
 /** From the caller's options to the worker's setup: everything is loaded or located. @param {VmOptions} options @param {URL} base */
 async function setUp(options, base) {
   const { memory = DEFAULT_MEMORY, clock = "realtime" } = options;
-  if (!(memory >= 0)) throw new Tab86Error("bad-memory-size", "`memory` is a number of bytes.");
   if (clock !== "realtime" && clock !== "deterministic") throw new Tab86Error("bad-options", `\`clock\` is "realtime" or "deterministic".`);
   if (options.state) throw new Tab86Error("not-supported", "Starting from a saved state is not supported yet.");
   if (options.network) throw new Tab86Error("not-supported", "Networking is not supported yet.");

@@ -1,5 +1,6 @@
-// Every message between the page and a VM's worker: its name and its shape. Input, serial output, frames and statistics
-// cross in shared memory where there is some (layout.js, rings.js); without it they are the messages marked "plain".
+// Every message between the page and the workers: its name and its shape. With shared memory a few workers (pool-worker.js)
+// run all machines; messages about a machine carry its `place` in the run queue. Without it each machine has a worker
+// of its own (vm-worker.js), and input, output, frames and statistics are the messages marked "plain".
 
 /**
  * @typedef {{ data: Uint8Array, readOnly?: boolean }} DataImage an image in memory
@@ -7,7 +8,7 @@
  *   an image that stays outside: `url` is read by HTTP Range, `blob` by slices
  * @typedef {DataImage | StreamedImage} ImageSetup
  *
- * @typedef {object} MachineSetup what WasmVm's constructor takes
+ * @typedef {object} MachineSetup what `create` of the wasm module takes
  * @property {number} memory bytes
  * @property {string} [cpu] @property {number} [cpus] @property {string} [cmdline] @property {string} [bootOrder]
  * @property {"realtime" | "deterministic"} clock @property {number} startTime seconds since 1970 UTC
@@ -32,43 +33,71 @@
  * @property {bigint} instructions @property {bigint} virtualNs @property {bigint} slices
  * @property {bigint} diskReads @property {bigint} diskWrites @property {bigint} jitBlocks
  * @property {number} kips @property {number} idle 1/1000
+ *
+ * @typedef {object} Chunk of a streamed image, on its way into a slot of the machine's mailbox
+ * @property {number} slot @property {number} stream @property {number} chunk
+ * @property {Uint8Array} [data] @property {string} [error] one of the two
+ *
+ * @typedef {object} PoolSetup
+ * @property {WebAssembly.Module} module @property {string} glue address of its JavaScript
+ * @property {WebAssembly.Memory} memory the run queue's
+ * @property {SharedArrayBuffer} board two words for each worker: messages sent to it; odd while it works
+ * @property {number} worker its number @property {number} epoch of the pool's clock
  */
 
 /** What the page asks; each is `{ type, id, ...arguments }` and is answered by a `reply` with the same `id`. */
 export const REQUEST = Object.freeze({
-  /** { module: WebAssembly.Module, memory: WebAssembly.Memory | null, glue: string, setup: MachineSetup } → { header } */
+  /** pool: PoolSetup */
+  JOIN: "join",
+  /** pool: { place, generation, memory: WebAssembly.Memory }: a machine that the worker may run from now on */
+  ATTACH: "attach",
+  /** pool: { place, generation }: forget it */
+  DETACH: "detach",
+  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch, copy?: ArrayBuffer } */
   CREATE: "create",
-  /** {} */
+  /** { place } */
   START: "start",
-  /** {} */
+  /** { place } */
   PAUSE: "pause",
-  /** {} */
+  /** { place } */
   RESET: "reset",
-  /** { address: number, length: number } → Uint8Array */
+  /** { place, address: number, length: number } → Uint8Array */
   READ_MEMORY: "read-memory",
+  /** { place } → string */
+  RAM_HASH: "ram-hash",
+  /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer } */
+  COPY: "copy",
+  /** { place } → { header }: the machine in this memory is a copy that begins its own life */
+  ADOPT: "adopt",
+  /** pool: { place }: takes the machine out of the run queue */
+  REMOVE: "remove",
+  /** pool: { memory: WebAssembly.Memory }: zeroes it, between other work */
+  CLEAR: "clear",
 });
 
 /** What the page tells without an answer. */
 export const TELL = Object.freeze({
   /** plain: { kind: number, payload: Uint8Array }: an input record */
   INPUT: "input",
+  /** plain: Chunk */
+  CHUNK: "chunk",
+  /** plain: { priority: number } */
+  PRIORITY: "priority",
   /** plain: { seq: number }: the page drew this frame and wants the next */
   DRAWN: "drawn",
   /** plain: {}: the page wants the whole screen (a canvas was attached) */
   WHOLE: "whole",
-  /** {}: the worker's engine has no Atomics.waitAsync: wake up, there is input */
-  WAKE: "wake",
 });
 
 /** What the worker tells. */
 export const FROM_WORKER = Object.freeze({
   /** { id, value } or { id, error: { code, message } } */
   REPLY: "reply",
-  /** { state: State, code?: number }: `code` is the guest's debug-exit value */
+  /** { place, generation, state: State, code?: number }: `code` is the guest's debug-exit value */
   STATE: "state",
-  /** { error: { code, message } }: something failed while the VM ran; `state` follows when it can't go on */
+  /** { place, generation, error: { code, message } }: something failed while the VM ran; `state` follows when it can't go on */
   ERROR: "error",
-  /** shared: {}: there is output; sent once until the page has seen all of it */
+  /** pool: { place, generation }: there is output; sent once until the page has seen all of it */
   OUTPUT_READY: "output-ready",
   /** plain: { kind: number, payload: Uint8Array }: an output record */
   OUTPUT: "output",
@@ -78,5 +107,11 @@ export const FROM_WORKER = Object.freeze({
   STATISTICS: "statistics",
 });
 
-/** What WasmVm.run_slice returns; the same numbers as in web/src/lib.rs. */
-export const SLICE = Object.freeze({ BUDGET: 0, HALTED: 1, BLOCKED: 2, SHUTDOWN: 3, POWER_OFF: 4, DEBUG_EXIT: 5, DEAD: 6 });
+/** What a machine wants after a slice, and flags; the same numbers as in web/src/vm.rs. */
+export const AFTER = Object.freeze({ READY: 0, PARKED: 1, STOPPED: 2, NEXT: 3, DREW: 16, STATE: 32 });
+
+/** The states that a machine is in by itself, by number as in web/src/pace.rs. */
+export const STATES = Object.freeze(/** @type {const} */ (["stopped", "running", "paused", "halted", "shutdown", "off"]));
+
+/** Priorities of the run queue by name. */
+export const PRIORITIES = Object.freeze({ background: 0, audible: 1, visible: 2 });

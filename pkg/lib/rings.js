@@ -1,14 +1,19 @@
 // The single-producer single-consumer rings of web/src/rings.rs, which documents the records, seen from JavaScript;
 // and the header around them. Runs on the page (shared memory) or in the worker (private memory).
-import { COUNTERS_AT, MAGIC, VERSION, WORD } from "./layout.js";
+import { COUNTER, COUNTERS_AT, MAGIC, VERSION, WORD } from "./layout.js";
 import { Tab86Error } from "./errors.js";
 
 /** Kinds of input records. */
-export const INPUT = Object.freeze({ KEY: 1, MOUSE: 2, SERIAL: 3 });
+export const INPUT = Object.freeze({ KEY: 1, MOUSE: 2, SERIAL: 3, CHUNK: 4 });
 /** Kinds of output records. */
-export const OUTPUT = Object.freeze({ SERIAL: 1, FIRMWARE_LOG: 2 });
+export const OUTPUT = Object.freeze({ SERIAL: 1, FIRMWARE_LOG: 2, CHUNK_TAKEN: 3, CHUNK_WANTED: 4 });
 /** Largest payload of a record. */
 export const MAX_PAYLOAD = 1 << 14;
+
+/** Bytes of a chunk of a streamed image, and of a slot of the mailbox, as in web/src/blocks.rs. */
+export const CHUNK = 256 << 10;
+/** The length in a chunk's record that means an error. */
+const FAILED = 0xffffffff;
 
 const HEADER_OF_RECORD = 4;
 
@@ -40,7 +45,7 @@ export class VmMemory {
     this.#bytes = new Uint8Array(buffer);
   }
 
-  /** All words, for Atomics.wait. */
+  /** All words. */
   get words() {
     this.#refresh();
     return this.#words;
@@ -73,14 +78,8 @@ export class VmMemory {
     return Atomics.load(this.#counters, counter);
   }
 
-  /** Wakes the worker that sleeps for input. */
-  ring() {
-    Atomics.add(this.words, WORD.DOORBELL, 1);
-    Atomics.notify(this.words, WORD.DOORBELL);
-  }
-
   /**
-   * Appends an input record and rings.
+   * Appends an input record. Whoever runs the machine must be woken.
    * @param {number} kind @param {Uint8Array} payload
    * @returns {boolean} false when the ring is full: try again later
    */
@@ -98,8 +97,24 @@ export class VmMemory {
     [kind, size & 255, (size >> 8) & 255, size >> 16].forEach((value, i) => put(i, value));
     payload.forEach((value, i) => put(HEADER_OF_RECORD + i, value));
     this.set(WORD.INPUT_TAIL, tail + HEADER_OF_RECORD + size);
-    this.ring();
     return true;
+  }
+
+  /**
+   * Puts a chunk of a streamed image into its slot of the mailbox, and the record that tells of it into the ring.
+   * @param {import("./protocol.js").Chunk} chunk
+   * @returns {boolean} false when the ring is full: try again later
+   */
+  pushChunk({ slot, stream, chunk, data, error }) {
+    const text = data ? new Uint8Array(0) : new TextEncoder().encode(error).subarray(0, 1000);
+    const record = new DataView(new ArrayBuffer(10));
+    record.setUint8(0, slot);
+    record.setUint8(1, stream);
+    record.setUint32(2, chunk, true);
+    record.setUint32(6, data ? data.length : FAILED, true);
+    // What does not fit a slot is told by its length and refused by the machine.
+    if (data) this.bytes.set(data.subarray(0, CHUNK), this.get(WORD.MAILBOX_PTR) + slot * CHUNK);
+    return this.pushInput(INPUT.CHUNK, new Uint8Array([...new Uint8Array(record.buffer), ...text]));
   }
 
   /** Takes the oldest output record. @returns {{ kind: number, payload: Uint8Array } | null} */
@@ -147,6 +162,20 @@ export class VmMemory {
     if (this.get(WORD.FRAME_SEQ) !== seq) return null;
     this.set(WORD.DRAWN_SEQ, seq);
     return { seq, width, height, x, y, w, h, text, aspect: (aspect >>> 16) / (aspect & 0xffff), pixels };
+  }
+
+  /** @returns {import("./protocol.js").Statistics} */
+  statistics() {
+    return {
+      instructions: this.count(COUNTER.INSTRUCTIONS),
+      virtualNs: this.count(COUNTER.VIRTUAL_NS),
+      slices: this.count(COUNTER.SLICES),
+      diskReads: this.count(COUNTER.DISK_READS),
+      diskWrites: this.count(COUNTER.DISK_WRITES),
+      jitBlocks: this.count(COUNTER.JIT_BLOCKS),
+      kips: this.get(WORD.KIPS),
+      idle: this.get(WORD.IDLE),
+    };
   }
 
   /** The text on the screen, or null when the VM was writing it. */

@@ -1,6 +1,6 @@
 // From what a caller names (URL, Blob, bytes) to what the worker takes: bytes, or an image that is streamed.
 import { Tab86Error } from "./errors.js";
-import { CHUNK } from "./streams.js";
+import { CHUNK } from "./rings.js";
 
 /** @typedef {import("../tab86.js").Source} Source */
 /** @typedef {import("./protocol.js").ImageSetup} ImageSetup */

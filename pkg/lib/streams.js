@@ -1,77 +1,82 @@
-// The worker's source of chunks for streamed images (web/src/blocks.rs): HTTP Range or slices of a Blob.
+// Brings the chunks of streamed images (web/src/blocks.rs) that a machine wants: by HTTP Range or from a Blob.
+import { CHUNK } from "./rings.js";
 
-/** Bytes of a chunk, as in web/src/blocks.rs. */
-export const CHUNK = 256 << 10;
-/** Chunks fetched at once, all images together. */
-const PARALLEL = 4;
+/** Chunks on their way at once, as many as the machine's mailbox has slots (web/src/blocks.rs). */
+const SLOTS = 4;
 const ATTEMPTS = 3;
 const RETRY_MS = 400;
 
-/**
- * @typedef {object} ChunkUser what takes the chunks (WasmVm)
- * @property {() => Uint32Array} take_wanted pairs of stream and chunk
- * @property {(stream: number, chunk: number, data: Uint8Array) => void} provide
- * @property {(stream: number, message: string) => void} provide_error
- */
-
-/** Brings the chunks that a VM wants. */
+/** Brings the chunks that a machine wants. */
 export class ChunkFetcher {
   #sources;
-  #user;
-  #arrived;
+  #deliver;
   /** @type {{ stream: number, chunk: number }[]} */ #queue = [];
-  #active = 0;
+  #free = Array.from({ length: SLOTS }, (_, slot) => slot);
+  #closed = new AbortController();
 
   /**
-   * @param {import("./protocol.js").StreamedImage[]} sources in the order of the VM's streams
-   * @param {ChunkUser} user
-   * @param {() => void} arrived called after each chunk
+   * @param {import("./protocol.js").StreamedImage[]} sources in the order of the machine's streams
+   * @param {(chunk: import("./protocol.js").Chunk) => void} deliver
    */
-  constructor(sources, user, arrived) {
+  constructor(sources, deliver) {
     this.#sources = sources;
-    this.#user = user;
-    this.#arrived = arrived;
+    this.#deliver = deliver;
   }
 
-  /** Starts to fetch what the guest waits for. */
-  poll() {
-    if (this.#sources.length === 0) return;
-    const wanted = this.#user.take_wanted();
-    for (let i = 0; i < wanted.length; i += 2) this.#queue.push({ stream: wanted[i], chunk: wanted[i + 1] });
-    while (this.#active < PARALLEL) {
-      const next = this.#queue.shift();
-      if (!next) break;
-      this.#active++;
-      this.#bring(next.stream, next.chunk).finally(() => {
-        this.#active--;
-        this.#arrived();
-        this.poll();
-      });
+  /** The same sources for a clone of the machine. */
+  get sources() {
+    return this.#sources;
+  }
+
+  /** The machine waits for a chunk. @param {number} stream @param {number} chunk */
+  want(stream, chunk) {
+    this.#queue.push({ stream, chunk });
+    this.#next();
+  }
+
+  /** The machine has taken what lay in a slot. @param {number} slot */
+  taken(slot) {
+    this.#free.push(slot);
+    this.#next();
+  }
+
+  #next() {
+    while (this.#free.length && this.#queue.length) {
+      const slot = /** @type {number} */ (this.#free.pop());
+      void this.#bring(slot, /** @type {{ stream: number, chunk: number }} */ (this.#queue.shift()));
     }
   }
 
-  /** @param {number} stream @param {number} chunk */
-  async #bring(stream, chunk) {
+  /** @param {number} slot @param {{ stream: number, chunk: number }} wanted */
+  async #bring(slot, { stream, chunk }) {
+    /** @type {{ data: Uint8Array } | { error: string }} */
+    let result;
     try {
-      this.#user.provide(stream, chunk, await readChunk(this.#sources[stream], chunk));
+      result = { data: await readChunk(this.#sources[stream], chunk, this.#closed.signal) };
     } catch (error) {
-      this.#user.provide_error(stream, error instanceof Error ? error.message : String(error));
+      result = { error: error instanceof Error ? error.message : String(error) };
     }
+    if (!this.#closed.signal.aborted) this.#deliver({ slot, stream, chunk, ...result });
+  }
+
+  close() {
+    this.#queue = [];
+    this.#closed.abort();
   }
 }
 
-/** @param {import("./protocol.js").StreamedImage} source @param {number} chunk */
-async function readChunk(source, chunk) {
+/** @param {import("./protocol.js").StreamedImage} source @param {number} chunk @param {AbortSignal} signal */
+async function readChunk(source, chunk, signal) {
   const start = chunk * CHUNK;
   const end = Math.min(start + CHUNK, source.size);
   if (source.blob) return new Uint8Array(await source.blob.slice(start, end).arrayBuffer());
   for (let attempt = 1; ; attempt++) {
     try {
-      const response = await fetch(/** @type {string} */ (source.url), { headers: { Range: `bytes=${start}-${end - 1}` } });
+      const response = await fetch(/** @type {string} */ (source.url), { headers: { Range: `bytes=${start}-${end - 1}` }, signal });
       if (response.status !== 206) throw new Error(`the server answered ${response.status} to a Range request`);
       return new Uint8Array(await response.arrayBuffer());
     } catch (error) {
-      if (attempt === ATTEMPTS) throw error;
+      if (attempt === ATTEMPTS || signal.aborted) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS * attempt));
     }
   }

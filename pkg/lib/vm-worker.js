@@ -1,140 +1,200 @@
-// A worker that runs one VM. Talks to pkg/lib/link.js in the messages of protocol.js.
+// A worker with one machine in private memory, for pages without cross-origin isolation. Talks to message-link.js in the
+// messages of protocol.js.
+import { poolClock } from "./clock.js";
 import { packError, Tab86Error } from "./errors.js";
-import { COUNTER, WORD } from "./layout.js";
-import { FROM_WORKER, REQUEST, TELL } from "./protocol.js";
-import { VmMemory } from "./rings.js";
-import { Runner } from "./runner.js";
-import { ChunkFetcher } from "./streams.js";
+import { WORD } from "./layout.js";
+import { Machine } from "./machine.js";
+import { AFTER, FROM_WORKER, REQUEST, TELL } from "./protocol.js";
 
 /** Between two `statistics` messages. */
 const STATISTICS_MS = 200;
-/** Properties of a MachineSetup that hold images, in the order in which WasmVm numbers its streams. */
-const IMAGES = /** @type {const} */ (["fda", "fdb", "hda", "hdb", "cdrom"]);
+/** Messages are looked at least this often. */
+const YIELD_MS = 8;
+/** The longest sleep: timers have limits. */
+const MAX_SLEEP_MS = 1e6;
+const PAGE = 65536;
 
-/** @typedef {import("./protocol.js").MachineSetup} MachineSetup */
-
-/** @type {{ vm: any, glue: any, memory: VmMemory, runner: Runner, shared: boolean } | null} */
-let machine = null;
+/** @type {Machine | null} */ let machine = null;
+/** @type {() => number} */ let clock = () => 0;
+let runs = false;
+let looping = false;
 let waitingForFrame = false;
 let statisticsAt = -Infinity;
-/** @type {{ kind: number, payload: Uint8Array }[]} input that did not fit the ring */
+let yieldedAt = 0;
+/** @type {((memory: import("./rings.js").VmMemory) => boolean)[]} input that did not fit the ring */
 let backlog = [];
+const channel = new MessageChannel();
+/** @type {() => void} */ let wakeUp = () => {};
+/** Something came while the machine ran: it does not sleep. */
+let disturbed = false;
 
 /** @param {object} message @param {Transferable[]} [transfer] */
 const post = (message, transfer = []) => self.postMessage(message, { transfer });
 
-/** @param {{ module: WebAssembly.Module, memory: WebAssembly.Memory | null, glue: string, setup: MachineSetup }} request */
-async function create({ module, memory, glue: address, setup }) {
-  const glue = (await import(address)).createGlue();
-  const exports = glue.initSync(memory ? { module, memory } : { module });
-  const vm = new glue.WasmVm(setup);
-  const header = vm.header_ptr();
-  const shared = memory !== null;
-  const vmMemory = new VmMemory(memory ?? exports.memory, header);
-  const streamed = IMAGES.map((name) => setup[name]).filter((image) => image && !("data" in image));
-  const sources = /** @type {import("./protocol.js").StreamedImage[]} */ (streamed);
-  const fetcher = new ChunkFetcher(sources, vm, () => machine?.runner.wake());
-  const runner = new Runner(vm, vmMemory, shared, {
-    afterSlice: () => {
-      fetcher.poll();
-      if (shared) announceOutput(vmMemory);
-      else sendAll(vmMemory);
-    },
-    drawn: () => !shared && sendFrame(vmMemory, false),
-    state: (state, code) => {
-      if (!shared) sendStatistics(vmMemory);
-      post({ type: FROM_WORKER.STATE, state, code });
-    },
-    crashed: (error) => post({ type: FROM_WORKER.ERROR, error: explain(error, glue) }),
+/** @param {import("./protocol.js").State} state @param {number} [code] */
+function tellState(state, code) {
+  if (machine) sendStatistics(machine);
+  post({ type: FROM_WORKER.STATE, state, code });
+}
+
+async function loop(/** @type {Machine} */ vm) {
+  looping = true;
+  while (runs) {
+    disturbed = false;
+    let next;
+    try {
+      next = vm.slice(clock, { state: tellState, drew: () => sendFrame(vm, false) });
+    } catch (error) {
+      post({ type: FROM_WORKER.ERROR, error: vm.explain(error) });
+      post({ type: FROM_WORKER.STATE, state: "crashed" });
+      runs = false;
+      break;
+    }
+    sendAll(vm);
+    if (next === AFTER.STOPPED) runs = false;
+    else if (next === AFTER.PARKED) await sleep(vm.glue.wake_at());
+    else if (clock() - yieldedAt > YIELD_MS) await turn();
+  }
+  looping = false;
+}
+
+/** @param {number} until */
+async function sleep(until) {
+  const time = Math.min(until - clock(), MAX_SLEEP_MS);
+  if (disturbed || time < 0.5) return turn();
+  await new Promise((resolve) => {
+    const timer = setTimeout(resolve, time);
+    wakeUp = () => {
+      clearTimeout(timer);
+      resolve(undefined);
+    };
   });
-  machine = { vm, glue, memory: vmMemory, runner, shared };
-  return { header };
+  wakeUp = () => {};
+  yieldedAt = clock();
 }
 
-/** A trap says nothing: the panic before it does. @param {unknown} error @param {any} glue */
-function explain(error, glue) {
-  if (!(error instanceof WebAssembly.RuntimeError)) return packError(error);
-  const panic = glue.panic_message();
-  return packError(new Tab86Error("internal", `The emulator failed and this machine cannot go on: ${panic || error.message}.`));
+/** Lets messages in. @returns {Promise<void>} */
+async function turn() {
+  yieldedAt = clock();
+  await new Promise((resolve) => {
+    channel.port1.onmessage = resolve;
+    channel.port2.postMessage(0);
+  });
 }
 
-/** @param {VmMemory} memory */
-function announceOutput(memory) {
-  if (memory.hasOutput && memory.swap(WORD.WAKE_PAGE, 0)) post({ type: FROM_WORKER.OUTPUT_READY });
+function wake() {
+  disturbed = true;
+  wakeUp();
 }
 
-/** @param {VmMemory} memory */
-function sendAll(memory) {
-  for (let record = memory.popOutput(); record; record = memory.popOutput()) {
+/** @param {Machine} vm */
+function sendAll({ view }) {
+  for (let record = view.popOutput(); record; record = view.popOutput()) {
     post({ type: FROM_WORKER.OUTPUT, ...record }, [record.payload.buffer]);
   }
-  while (backlog.length && memory.pushInput(backlog[0].kind, backlog[0].payload)) backlog.shift();
-  if (performance.now() - statisticsAt >= STATISTICS_MS) sendStatistics(memory);
+  while (backlog.length && backlog[0](view)) backlog.shift();
+  if (machine && clock() - statisticsAt >= STATISTICS_MS) sendStatistics(machine);
 }
 
-/** @param {VmMemory} memory @param {boolean} whole */
-function sendFrame(memory, whole) {
+/** @param {Machine} vm @param {boolean} whole */
+function sendFrame({ view }, whole) {
   // One frame on its way at a time; what changes meanwhile goes with the next.
   if (waitingForFrame && !whole) return;
-  const frame = memory.takeFrame(whole);
+  const frame = view.takeFrame(whole);
   if (!frame) return;
   waitingForFrame = true;
-  post({ type: FROM_WORKER.FRAME, frame, screenText: memory.screenText() ?? "" }, [frame.pixels.buffer]);
+  post({ type: FROM_WORKER.FRAME, frame, screenText: view.screenText() ?? "" }, [frame.pixels.buffer]);
 }
 
-/** @param {VmMemory} memory */
-function sendStatistics(memory) {
-  statisticsAt = performance.now();
-  post({
-    type: FROM_WORKER.STATISTICS,
-    instructions: memory.count(COUNTER.INSTRUCTIONS),
-    virtualNs: memory.count(COUNTER.VIRTUAL_NS),
-    slices: memory.count(COUNTER.SLICES),
-    diskReads: memory.count(COUNTER.DISK_READS),
-    diskWrites: memory.count(COUNTER.DISK_WRITES),
-    jitBlocks: memory.count(COUNTER.JIT_BLOCKS),
-    kips: memory.get(WORD.KIPS),
-    idle: memory.get(WORD.IDLE),
-  });
+/** @param {Machine} vm */
+function sendStatistics({ view }) {
+  statisticsAt = clock();
+  post({ type: FROM_WORKER.STATISTICS, ...view.statistics() });
+}
+
+/** @param {{ module: WebAssembly.Module, glue: string, epoch: number, setup: import("./protocol.js").MachineSetup, copy?: ArrayBuffer }} request */
+async function create({ module, glue: address, epoch, setup, copy }) {
+  clock = poolClock(epoch);
+  const glue = (await import(address)).createGlue();
+  const made = new Machine(glue, module);
+  if (copy) {
+    // All of a machine's state lies in its memory.
+    made.memory.grow((copy.byteLength - made.memory.buffer.byteLength) / PAGE);
+    new Uint8Array(made.memory.buffer).set(new Uint8Array(copy));
+    glue.become_clone();
+  } else glue.create(setup);
+  machine = made;
+  return { header: glue.header() };
+}
+
+/** @param {Machine} vm @param {(glue: import("./machine.js").Glue) => void} change */
+function command(vm, change) {
+  change(vm.glue);
+  const state = vm.reportState();
+  tellState(state);
+  runs = state === "running" || state === "halted";
+  // A loop that a short pause did not end yet just goes on.
+  if (runs && !looping) void loop(vm);
+  wake();
 }
 
 /** @param {{ type: string } & any} message */
-async function answer(message) {
+function answer(message) {
   if (message.type === REQUEST.CREATE) return create(message);
   if (!machine) throw new Tab86Error("internal", "The machine was not created.");
-  const { vm, runner } = machine;
   switch (message.type) {
     case REQUEST.START:
-      return runner.start();
+      return command(machine, (glue) => glue.start(clock()));
     case REQUEST.PAUSE:
-      return runner.pause();
+      return command(machine, (glue) => glue.pause(clock()));
     case REQUEST.RESET:
-      vm.reset();
-      return runner.restarted();
+      return command(machine, (glue) => glue.reset(clock()));
     case REQUEST.READ_MEMORY:
-      return vm.read_memory(message.address, message.length);
+      return machine.glue.read_memory(message.address, message.length);
+    case REQUEST.RAM_HASH:
+      return machine.glue.ram_hash();
+    case REQUEST.COPY:
+      return { copy: machine.memory.buffer.slice(0) };
     default:
       throw new Tab86Error("internal", `Unknown request ${message.type}.`);
   }
 }
 
+/** @param {Machine} vm @param {(view: import("./rings.js").VmMemory) => boolean} push */
+function take(vm, push) {
+  if (backlog.length || !push(vm.view)) backlog.push(push);
+  wake();
+}
+
+/** @param {Machine} vm @param {{ type: string } & any} message */
+function hear(vm, message) {
+  switch (message.type) {
+    case TELL.INPUT:
+      return take(vm, (view) => view.pushInput(message.kind, message.payload));
+    case TELL.CHUNK:
+      return take(vm, (view) => view.pushChunk(message));
+    case TELL.PRIORITY:
+      vm.view.set(WORD.PRIORITY, message.priority);
+      return wake();
+    case TELL.DRAWN:
+      waitingForFrame = false;
+      vm.view.set(WORD.FRAME_WANTED, 1);
+      return sendFrame(vm, false);
+    case TELL.WHOLE:
+      return sendFrame(vm, true);
+  }
+}
+
 self.onmessage = async ({ data: message }) => {
-  if (machine && message.type === TELL.WAKE) return machine.runner.wake();
-  if (machine && message.type === TELL.INPUT) {
-    const { kind, payload } = message;
-    if (backlog.length || !machine.memory.pushInput(kind, payload)) backlog.push({ kind, payload });
-    return machine.runner.wake();
+  if (!("id" in message)) {
+    if (machine) hear(machine, message);
+    return;
   }
-  if (machine && message.type === TELL.DRAWN) {
-    waitingForFrame = false;
-    machine.memory.set(WORD.FRAME_WANTED, 1);
-    return sendFrame(machine.memory, false);
-  }
-  if (machine && message.type === TELL.WHOLE) return sendFrame(machine.memory, true);
-  if (!("id" in message)) return;
   try {
-    post({ type: FROM_WORKER.REPLY, id: message.id, value: await answer(message) });
+    const value = await answer(message);
+    const copy = message.type === REQUEST.COPY ? /** @type {{ copy: ArrayBuffer }} */ (/** @type {unknown} */ (value)).copy : null;
+    post({ type: FROM_WORKER.REPLY, id: message.id, value }, copy ? [copy] : []);
   } catch (error) {
-    post({ type: FROM_WORKER.REPLY, id: message.id, error: machine ? explain(error, machine.glue) : packError(error) });
+    post({ type: FROM_WORKER.REPLY, id: message.id, error: machine ? machine.explain(error) : packError(error) });
   }
 };

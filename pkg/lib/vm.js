@@ -2,8 +2,7 @@
 import { Display } from "./display.js";
 import { Tab86Error } from "./errors.js";
 import { keysOf } from "./keyboard.js";
-import { openLink } from "./link.js";
-import { REQUEST } from "./protocol.js";
+import { PRIORITIES, REQUEST } from "./protocol.js";
 import { INPUT, MAX_PAYLOAD, OUTPUT } from "./rings.js";
 
 /**
@@ -37,40 +36,99 @@ const after = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** An event with properties. @param {string} type @param {object} values */
 const eventWith = (type, values) => Object.assign(new Event(type), values);
 
+/**
+ * @typedef {import("./shared-link.js").SharedLink | import("./message-link.js").MessageLink} VmLink
+ * @typedef {import("./shared-link.js").LinkEvents} LinkEvents
+ *
+ * @typedef {object} VmOwner the pool
+ * @property {(vm: Vm) => void} closed
+ * @property {(vm: Vm, options: { canvas?: HTMLCanvasElement | null }) => Promise<Vm>} clone
+ */
+
 /** A machine. */
 export class Vm extends EventTarget {
-  /** @type {import("./link.js").VmLink} */ #link;
+  /** @type {VmLink} */ #link;
   /** @type {Display} */ #display;
   /** @type {State} */ #state = "stopped";
   /** @type {string[]} received from each port */ #serial = [];
   /** @type {Set<() => void>} */ #serialWaiters = new Set();
-  /** @type {(vm: Vm) => void} */ #onClose;
+  #owner;
+  #bytes;
+  /** @type {keyof typeof PRIORITIES} */ #priority = "background";
   #finalText = "";
   /** @type {import("./protocol.js").Statistics | null} */ #finalStatistics = null;
 
   /**
-   * @param {import("./link.js").Build} build @param {boolean} shared @param {MachineSetup} setup
-   * @param {HTMLCanvasElement | null} canvas @param {(vm: Vm) => void} onClose
+   * @param {(events: LinkEvents) => Promise<VmLink>} open @param {number} bytes of memory
+   * @param {HTMLCanvasElement | null} canvas @param {VmOwner} owner
    */
-  static async create(build, shared, setup, canvas, onClose) {
-    const vm = new Vm(onClose);
-    vm.#link = await openLink(build, shared, setup, {
+  static async create(open, bytes, canvas, owner) {
+    const vm = new Vm(bytes, owner);
+    vm.#link = await open({
       output: (kind, payload) => vm.#output(kind, payload),
       state: (state, code) => vm.#changeState(state, code),
       error: (error) => vm.dispatchEvent(eventWith("error", { error, code: error.code, message: error.message })),
     });
     vm.#display = new Display(vm.#link, (screen) => vm.dispatchEvent(eventWith("screen", screen)));
     vm.#display.attach(canvas);
+    vm.priority = canvas ? "visible" : "background";
     return vm;
   }
 
-  /** @param {(vm: Vm) => void} onClose @private */
-  constructor(onClose) {
+  /** @param {number} bytes @param {VmOwner} owner @private */
+  constructor(bytes, owner) {
     super();
-    this.#onClose = onClose;
+    this.#bytes = bytes;
+    this.#owner = owner;
     // Both are set before `create` gives the machine out.
     this.#link = /** @type {any} */ (null);
     this.#display = /** @type {any} */ (null);
+  }
+
+  /** A machine that goes on from this one's present state. @param {{ canvas?: HTMLCanvasElement | null }} [options] @returns {Promise<Vm>} */
+  async clone(options = {}) {
+    this.#requireOpen();
+    if (this.#state === "crashed") throw new Tab86Error("crashed", "The machine failed and cannot be cloned.");
+    return this.#owner.clone(this, options);
+  }
+
+  /** For the pool: the copy of this machine. @param {HTMLCanvasElement | null} canvas */
+  async copy(canvas) {
+    const copy = await Vm.create((events) => this.#link.clone(events), this.#bytes, canvas, this.#owner);
+    copy.#serial = [...this.#serial];
+    if (this.#state === "running" || this.#state === "halted") await copy.#ask(REQUEST.START);
+    else copy.#state = this.#state;
+    return copy;
+  }
+
+  /** Bytes of the machine's memory. */
+  get memory() {
+    return this.#bytes;
+  }
+
+  /** The wasm memory with the machine's whole state; null when it is private to its worker, or closed. */
+  get wasmMemory() {
+    return this.#link.memory;
+  }
+
+  /** Who looks at the machine. */
+  get priority() {
+    return this.#priority;
+  }
+
+  set priority(priority) {
+    if (!Object.hasOwn(PRIORITIES, priority)) {
+      throw new Tab86Error("bad-options", `A machine's priority is one of ${Object.keys(PRIORITIES).join(", ")}.`);
+    }
+    this.#priority = priority;
+    this.applyPriority();
+  }
+
+  /** For the pool: in a hidden page nobody sees anything. */
+  applyPriority() {
+    if (this.#state === "closed") return;
+    const seen = document.hidden && this.#priority === "visible" ? "background" : this.#priority;
+    this.#link.setPriority(PRIORITIES[seen]);
   }
 
   get state() {
@@ -102,9 +160,10 @@ export class Vm extends EventTarget {
     this.#finalText = this.#link.screenText();
     this.#finalStatistics = this.#link.statistics();
     this.#display.close();
-    this.#link.close();
+    const gone = this.#link.close();
     this.#changeState("closed");
-    this.#onClose(this);
+    this.#owner.closed(this);
+    await gone;
   }
 
   /** @param {string | Uint8Array} text @param {number} [port] */
@@ -186,6 +245,11 @@ export class Vm extends EventTarget {
     return this.#ask(REQUEST.READ_MEMORY, { address: physical, length });
   }
 
+  /** A hash of all of the machine's RAM, to compare two machines. @returns {Promise<string>} */
+  async ramHash() {
+    return this.#ask(REQUEST.RAM_HASH);
+  }
+
   /** @param {string | RegExp} pattern @param {number} [timeoutMs] */
   waitForSerial(pattern, timeoutMs = WAIT_MS) {
     return this.#wait(`the serial port to say ${pattern}`, timeoutMs, () => find(pattern, this.#serial[0] ?? ""), (look) => {
@@ -264,6 +328,7 @@ export class Vm extends EventTarget {
 
   /** @param {State} state @param {number} [code] */
   #changeState(state, code) {
+    if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
     this.dispatchEvent(eventWith("state", { state }));
     if (state === "off" || state === "shutdown" || state === "crashed") {

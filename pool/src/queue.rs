@@ -261,6 +261,11 @@ impl RunQueue {
         self.slots[vm].attached.fetch_or(1 << worker, Relaxed);
     }
 
+    /// The worker has not got the VM's memory any more.
+    pub fn detach(&self, worker: usize, vm: usize) {
+        self.slots[vm].attached.fetch_and(!(1 << worker), Relaxed);
+    }
+
     /// Takes the VM that comes first, if one wants to run. The worker must give it back with [`done`](Self::done).
     pub fn next(&self, worker: usize, now: u64) -> Option<usize> {
         loop {

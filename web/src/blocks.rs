@@ -1,14 +1,42 @@
-//! Images that stay outside the VM's memory: the worker brings 256 KiB chunks (by HTTP Range or from a Blob) when the
-//! guest asks for them. Writes stay in the chunks, so the source is never changed (overlay).
+//! Images that stay outside the VM's memory: the page brings 256 KiB chunks (by HTTP Range or from a Blob) when the
+//! guest asks for them, into the slots of a mailbox in the machine's memory. Writes stay in the chunks, so the source is never changed (overlay).
 
 use emulator_core::devices::block::{BlockBackend, BlockError, BlockStatus};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a chunk; `pkg/lib/streams.js` has the same.
 pub const CHUNK: u64 = 256 << 10;
 /// Unwritten chunks kept per image (64 MiB); the oldest goes first.
 const KEEP: usize = 256;
+
+/// Chunks that may be on their way into the machine at once; `pkg/lib/streams.js` has the same.
+pub const SLOTS: usize = 4;
+
+/// Where the page puts chunks: it owns a slot from the machine's "taken" until it says that the slot holds a chunk.
+#[derive(Debug)]
+pub struct Mailbox(Box<[AtomicU8]>);
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self((0..SLOTS * CHUNK as usize).map(|_| AtomicU8::new(0)).collect())
+    }
+}
+
+impl Mailbox {
+    /// Address of the first slot.
+    pub fn address(&self) -> u32 {
+        self.0.as_ptr() as usize as u32
+    }
+
+    /// The first `len` bytes of a slot; `None` when there is no such slot, or it is not that long.
+    pub fn take(&self, slot: usize, len: usize) -> Option<Vec<u8>> {
+        let begin = slot.checked_mul(CHUNK as usize)?;
+        let bytes = self.0.get(begin..begin.checked_add(CHUNK as usize)?)?.get(..len)?;
+        Some(bytes.iter().map(|byte| byte.load(Ordering::Relaxed)).collect())
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -22,7 +50,7 @@ struct State {
     error: Option<String>,
 }
 
-/// The worker's end of a streamed image.
+/// The host's end of a streamed image.
 #[derive(Debug, Clone)]
 pub struct Stream {
     len: u64,
@@ -46,6 +74,13 @@ impl Stream {
         let wanted = std::mem::take(&mut state.wanted);
         state.asked.extend(&wanted);
         wanted
+    }
+
+    /// In a clone: what is on its way goes to the original, so the clone asks again.
+    pub fn ask_again(&self) {
+        let mut state = self.state();
+        let asked = std::mem::take(&mut state.asked);
+        state.wanted.extend(asked);
     }
 
     /// Brings a chunk. A chunk of the wrong size counts as a failed read.
@@ -205,6 +240,27 @@ mod tests {
         assert_eq!(block.read(3, &mut out), Ok(BlockStatus::Ready));
         assert_eq!(&out, b"kept");
         assert_eq!(block.read(CHUNK, &mut out), Ok(BlockStatus::Pending));
+    }
+
+    #[test]
+    fn the_mailbox_has_slots_and_nothing_else() {
+        let mailbox = Mailbox::default();
+        mailbox.0[CHUNK as usize + 1].store(7, Ordering::Relaxed);
+        assert_eq!(mailbox.take(1, 3), Some(vec![0, 7, 0]));
+        assert_eq!(mailbox.take(SLOTS - 1, CHUNK as usize).map(|bytes| bytes.len()), Some(CHUNK as usize));
+        assert_eq!(mailbox.take(SLOTS, 1), None);
+        assert_eq!(mailbox.take(usize::MAX, 1), None);
+        assert_eq!(mailbox.take(0, CHUNK as usize + 1), None);
+    }
+
+    #[test]
+    fn a_clone_asks_again_for_what_was_on_its_way() {
+        let stream = Stream::new(CHUNK);
+        let mut block = StreamedBlock::new(&stream, true);
+        assert_eq!(block.read(0, &mut [0; 4]), Ok(BlockStatus::Pending));
+        assert_eq!(stream.take_wanted(), [0]);
+        stream.ask_again();
+        assert_eq!(stream.take_wanted(), [0]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub const COUNTERS: usize = 12;
 /// First word: "TB86".
 pub const MAGIC: u32 = 0x5442_3836;
 /// Version of the layout; `layout.js` refuses another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Numbers of the 32-bit words.
 #[allow(dead_code, reason = "the worker and the page have the others")]
@@ -38,8 +38,8 @@ pub mod word {
     pub const OUTPUT_HEAD: usize = 8;
     /// Bytes ever put into the output ring (VM).
     pub const OUTPUT_TAIL: usize = 9;
-    /// Changes with every input: an idle worker sleeps on this word (page).
-    pub const DOORBELL: usize = 10;
+    /// Who looks at the machine, a priority of the pool (page).
+    pub const PRIORITY: usize = 10;
     /// 1 while the page has seen all output and wants a message when there is more (page sets, worker clears).
     pub const WAKE_PAGE: usize = 11;
     /// Frame sequence: odd while the VM draws, two more with every change (VM).
@@ -76,6 +76,8 @@ pub mod word {
     pub const IDLE: usize = 27;
     /// Width to height of the whole picture on a monitor: width in the upper half, height in the lower (VM).
     pub const ASPECT: usize = 28;
+    /// Address of the mailbox for chunks of streamed images, 0 without any (VM).
+    pub const MAILBOX_PTR: usize = 29;
 }
 
 /// Numbers of the 64-bit counters.

@@ -10,8 +10,11 @@
 //! | input | 1 key | pressed (0/1), then the `KeyboardEvent.code` in ASCII |
 //! | input | 2 mouse | dx, dy, wheel: i16 each; buttons: u8 (as `MouseEvent.buttons`) |
 //! | input | 3 serial | port (0 = COM1), then bytes |
+//! | input | 4 chunk | mailbox slot: u8; stream: u8; chunk: u32; length: u32, or 2^32 - 1 and then the error's text |
 //! | output | 1 serial | port, then bytes |
 //! | output | 2 firmware log | bytes |
+//! | output | 3 chunk taken | mailbox slot: u8 |
+//! | output | 4 chunk wanted | stream: u8; chunk: u32 |
 
 use crate::header::{Header, word};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,10 +32,16 @@ pub mod kind {
     pub const MOUSE: u8 = 2;
     /// Input: bytes for a serial port.
     pub const SERIAL_IN: u8 = 3;
+    /// Input: a chunk of a streamed image lies in the mailbox.
+    pub const CHUNK: u8 = 4;
     /// Output: bytes from a serial port.
     pub const SERIAL_OUT: u8 = 1;
     /// Output: bytes of the firmware's debug port.
     pub const FIRMWARE_LOG: u8 = 2;
+    /// Output: a slot of the mailbox is free again.
+    pub const CHUNK_TAKEN: u8 = 3;
+    /// Output: the guest waits for a chunk.
+    pub const CHUNK_WANTED: u8 = 4;
 }
 
 fn storage() -> Box<[AtomicU8]> {
@@ -56,6 +65,11 @@ impl InputRing {
         header.set(word::INPUT_PTR, bytes.as_ptr() as usize as u32);
         header.set(word::INPUT_LEN, RING_LEN);
         Self { bytes }
+    }
+
+    /// Forgets what waits.
+    pub fn clear(&self, header: &Header) {
+        header.set(word::INPUT_HEAD, header.get(word::INPUT_TAIL));
     }
 
     /// Takes the oldest record, if there is one.
@@ -92,6 +106,11 @@ impl OutputRing {
         header.set(word::OUTPUT_PTR, bytes.as_ptr() as usize as u32);
         header.set(word::OUTPUT_LEN, RING_LEN);
         Self { bytes }
+    }
+
+    /// Forgets what waits.
+    pub fn clear(&self, header: &Header) {
+        header.set(word::OUTPUT_HEAD, header.get(word::OUTPUT_TAIL));
     }
 
     /// Payload bytes that one more record can carry now.

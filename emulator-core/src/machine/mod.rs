@@ -320,6 +320,12 @@ impl Machine {
         self.board.vga.render(&mut self.board.mem, now, picture)
     }
 
+    /// Whether the guest may have changed the picture since the last [`render`](Self::render).
+    #[must_use]
+    pub fn screen_touched(&self) -> bool {
+        self.board.vga.touched(&self.board.mem)
+    }
+
     /// The text screen, one line per row; `None` in graphics modes.
     #[must_use]
     pub fn screen_text(&self) -> Option<String> {

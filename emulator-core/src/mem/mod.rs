@@ -58,6 +58,8 @@ pub struct Memory {
     /// Pages whose code was overwritten and whose decoded form must go; drained by the CPU.
     stale_code: Vec<u32>,
     vram_dirty: Vec<bool>,
+    /// Any of them.
+    vram_touched: bool,
     vram_epoch: u64,
     /// Raised whenever a translation that a TLB may hold became wrong (PAM, A20, frame buffer moved, dirty scan).
     tlb_epoch: u64,
@@ -83,6 +85,7 @@ impl Memory {
             code_bytes: vec![None; pages],
             stale_code: Vec::new(),
             vram_dirty: vec![true; (VRAM_SIZE as u64 / PAGE) as usize],
+            vram_touched: true,
             vram_epoch: 0,
             tlb_epoch: 0,
         };
@@ -283,7 +286,14 @@ impl Memory {
     pub fn mark_vram_dirty(&mut self, offset: u32) {
         if let Some(d) = offset.checked_sub(self.ram_size).and_then(|at| self.vram_dirty.get_mut((at >> 12) as usize)) {
             *d = true;
+            self.vram_touched = true;
         }
+    }
+
+    /// Whether any video RAM may have changed since the last [`clear_vram_dirty`](Self::clear_vram_dirty).
+    #[must_use]
+    pub fn vram_touched(&self) -> bool {
+        self.vram_touched
     }
 
     /// Whether video RAM bytes `from..to` (offsets into the video RAM) may have changed since the last
@@ -297,7 +307,7 @@ impl Memory {
     /// Starts a new dirty period. When anything was dirty, TLBs must drop their write translations to video
     /// RAM (and nothing else: how often the host draws must not show in what the guest sees).
     pub fn clear_vram_dirty(&mut self) {
-        if self.vram_dirty.iter().any(|&d| d) {
+        if std::mem::take(&mut self.vram_touched) {
             self.vram_dirty.fill(false);
             self.vram_epoch += 1;
         }

@@ -228,6 +228,7 @@ impl PortIo for Vga {
         if self.hidden(port) {
             return;
         }
+        self.cache.touched = true;
         match port {
             0x3c0 => self.attr.write(value),
             0x3c2 => self.misc = value & !0x10,
@@ -259,6 +260,7 @@ impl PortIo for Vga {
         match port {
             PORT_DISPI_INDEX => self.dispi.set_index(value),
             PORT_DISPI_DATA | PORT_DISPI_DATA_ALIGNED => {
+                self.cache.touched = true;
                 self.dispi_write(self.dispi.index(), value, cx);
             }
             _ => {

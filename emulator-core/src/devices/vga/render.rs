@@ -162,6 +162,8 @@ impl Look {
 /// to any other and a restored machine starts with an empty one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RenderCache {
+    /// Registers were written since the last drawing.
+    pub(super) touched: bool,
     look: Option<Look>,
     text: TextCache,
 }
@@ -212,11 +214,19 @@ impl Vga {
         [(!mode.contains(CrtcMode::MA13)).then_some(base), (!mode.contains(CrtcMode::MA14)).then_some(base + 1)]
     }
 
+    /// Whether the guest may have changed the picture since the last [`render`](Self::render): cheap to ask. A blinking
+    /// cursor alone does not count.
+    #[must_use]
+    pub fn touched(&self, mem: &Memory) -> bool {
+        self.cache.touched || self.cache.look.is_none() || mem.vram_touched()
+    }
+
     /// Brings `picture` up to date; whether anything in it changed (`picture.dirty` says where).
     ///
     /// `picture` must be the one of the previous call, or an empty one. Nothing that the guest can see
     /// is altered. Starts a new dirty period of the video RAM.
     pub fn render(&mut self, mem: &mut Memory, now: VirtTime, picture: &mut Picture) -> bool {
+        self.cache.touched = false;
         let look = self.look();
         let (width, height) = look.size();
         let aspect = match self.dispi.mode() {

@@ -1,0 +1,186 @@
+// The page's end of a machine in a worker of its own, for pages without cross-origin isolation: everything is a message.
+import { poolEpoch } from "./clock.js";
+import { Tab86Error, unpackError } from "./errors.js";
+import { FROM_WORKER, REQUEST, TELL } from "./protocol.js";
+import { OUTPUT } from "./rings.js";
+import { startWorker } from "./start-worker.js";
+import { ChunkFetcher } from "./streams.js";
+import { streamsOf, transferOf } from "./setup.js";
+
+/**
+ * @typedef {import("./protocol.js").Frame} Frame
+ * @typedef {import("./protocol.js").MachineSetup} MachineSetup
+ * @typedef {import("./shared-link.js").LinkEvents} LinkEvents
+ * @typedef {import("./threads.js").Build} Build
+ */
+
+/** A link to a worker with one machine. */
+export class MessageLink {
+  #build;
+  #events;
+  #worker;
+  #fetcher;
+  #next = 1;
+  /** @type {Map<number, { resolve: (value: any) => void, reject: (error: Error) => void }>} */ #waiting = new Map();
+  /** @type {Frame[]} */ #frames = [];
+  #text = "";
+  /** A whole screen is on its way: partial ones before it are of no use. */
+  #awaitsWhole = false;
+  /** Frames were dropped while the page was hidden. */
+  #stale = false;
+  /** @type {import("./protocol.js").Statistics} */
+  #statistics = { instructions: 0n, virtualNs: 0n, slices: 0n, diskReads: 0n, diskWrites: 0n, jitBlocks: 0n, kips: 0, idle: 0 };
+
+  /** @param {Build} build @param {MachineSetup} setup @param {LinkEvents} events */
+  static create(build, setup, events) {
+    return new MessageLink(build, events, streamsOf(setup)).#begin({ setup }, transferOf(setup));
+  }
+
+  /** @param {Build} build @param {LinkEvents} events @param {import("./protocol.js").StreamedImage[]} sources @private */
+  constructor(build, events, sources) {
+    this.#build = build;
+    this.#events = events;
+    this.#fetcher = new ChunkFetcher(sources, (chunk) => this.#tell(TELL.CHUNK, chunk, chunk.data ? [chunk.data.buffer] : []));
+    this.#worker = startWorker(new URL("vm-worker.js", build.folder), "tab86 machine");
+    this.#worker.onmessage = ({ data }) => this.#receive(data);
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      const error = new Tab86Error("internal", `The machine's worker failed: ${event.message || "its script could not be loaded"}.`);
+      this.#rejectAll(error);
+      events.error(error);
+      events.state("crashed");
+    };
+  }
+
+  /** @param {{ setup: MachineSetup } | { copy: ArrayBuffer }} what @param {Transferable[]} transfer */
+  async #begin(what, transfer) {
+    const { module, glue } = this.#build;
+    try {
+      await this.request(REQUEST.CREATE, { module, glue, epoch: poolEpoch(), ...what }, transfer);
+    } catch (error) {
+      void this.close();
+      throw error;
+    }
+    this.#tell(TELL.DRAWN, { seq: 0 });
+    return this;
+  }
+
+  /** A copy of the machine at this moment, in a worker of its own. @param {LinkEvents} events */
+  async clone(events) {
+    const { copy } = await this.request(REQUEST.COPY);
+    return new MessageLink(this.#build, events, this.#fetcher.sources).#begin({ copy }, [copy]);
+  }
+
+  /** @param {any} message */
+  #receive(message) {
+    switch (message.type) {
+      case FROM_WORKER.REPLY: {
+        const waiting = this.#waiting.get(message.id);
+        this.#waiting.delete(message.id);
+        if (message.error) waiting?.reject(unpackError(message.error));
+        else waiting?.resolve(message.value);
+        return;
+      }
+      case FROM_WORKER.STATE:
+        return this.#events.state(message.state, message.code);
+      case FROM_WORKER.ERROR:
+        return this.#events.error(unpackError(message.error));
+      case FROM_WORKER.OUTPUT:
+        return this.#output(message.kind, message.payload);
+      case FROM_WORKER.FRAME:
+        this.#text = message.screenText;
+        return this.#keep(message.frame);
+      case FROM_WORKER.STATISTICS:
+        this.#statistics = message;
+    }
+  }
+
+  /** @param {number} kind @param {Uint8Array} payload */
+  #output(kind, payload) {
+    if (kind === OUTPUT.CHUNK_TAKEN) this.#fetcher.taken(payload[0]);
+    else if (kind === OUTPUT.CHUNK_WANTED) this.#fetcher.want(payload[0], new DataView(payload.buffer).getUint32(1, true));
+    else this.#events.output(kind, payload);
+  }
+
+  /** @param {string} type a REQUEST @param {object} [values] @param {Transferable[]} [transfer] @returns {Promise<any>} */
+  request(type, values = {}, transfer = []) {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ type, id, ...values }, transfer);
+    });
+  }
+
+  /** @param {string} type a TELL @param {object} values @param {Transferable[]} [transfer] */
+  #tell(type, values, transfer = []) {
+    this.#worker.postMessage({ type, ...values }, transfer);
+  }
+
+  /** @param {Error} error */
+  #rejectAll(error) {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+
+  /** The memory is the worker's own. */
+  get memory() {
+    return null;
+  }
+
+  /** @param {Frame} frame */
+  #keep(frame) {
+    const whole = frame.w === frame.width && frame.h === frame.height;
+    // Nobody draws in a hidden page, which still has to know the text.
+    if (document.hidden) this.#stale = true;
+    if (document.hidden || (this.#awaitsWhole && !whole)) this.#acknowledge(frame.seq);
+    else this.#frames.push(frame);
+    if (whole) this.#awaitsWhole = false;
+  }
+
+  /** @param {number} seq */
+  #acknowledge(seq) {
+    this.#tell(TELL.DRAWN, { seq });
+  }
+
+  /** @param {number} kind @param {Uint8Array} payload */
+  sendInput(kind, payload) {
+    this.#tell(TELL.INPUT, { kind, payload });
+  }
+
+  flushInput() {
+    return true;
+  }
+
+  /** @param {number} priority a value of PRIORITIES */
+  setPriority(priority) {
+    this.#tell(TELL.PRIORITY, { priority });
+  }
+
+  /** @param {boolean} whole @returns {Frame | null} */
+  takeFrame(whole) {
+    if ((whole || this.#stale) && !this.#awaitsWhole && this.#frames.length === 0) {
+      this.#awaitsWhole = true;
+      this.#stale = false;
+      this.#tell(TELL.WHOLE, {});
+    }
+    const frame = this.#frames.shift();
+    if (!frame) return null;
+    if (this.#frames.length === 0) this.#acknowledge(frame.seq);
+    return frame;
+  }
+
+  screenText() {
+    return this.#text;
+  }
+
+  statistics() {
+    return this.#statistics;
+  }
+
+  /** Ends the worker; what it held is free. */
+  async close() {
+    this.#fetcher.close();
+    this.#worker.terminate();
+    this.#rejectAll(new Tab86Error("closed", "The machine was closed."));
+  }
+}

@@ -1,0 +1,294 @@
+//! A machine's pace: how long its slices are, which time it sees, when it draws and when it wants to wake.
+//!
+//! All of it lies in the machine's memory, because the next slice may run on another worker. Times are milliseconds of
+//! the pool's clock, which all workers share.
+
+/// What a machine is doing; `protocol.js` has the names in the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    Stopped = 0,
+    Running = 1,
+    Paused = 2,
+    /// For ever, with interrupts off.
+    Halted = 3,
+    /// Triple fault.
+    Shutdown = 4,
+    /// Powered off by the guest.
+    Off = 5,
+}
+
+/// Milliseconds that a slice should take: short enough for smooth input and screen, long enough to cost nothing.
+const SLICE_MS: f64 = 6.0;
+const MIN_BUDGET: f64 = 20_000.0;
+const MAX_BUDGET: f64 = 50_000_000.0;
+/// No two drawings within this time.
+const DRAW_MS: f64 = 15.0;
+/// How often the screen is drawn although nobody asks, so that waiting for a text works in a hidden tab.
+const DRAW_UNASKED_MS: f64 = 250.0;
+/// How often a screen that is looked at is drawn although the guest changed nothing: a cursor blinks every 267 ms.
+const BLINK_MS: f64 = 133.0;
+/// The window of the load figures.
+const LOAD_MS: f64 = 500.0;
+/// Most timer slack of a machine on the screen, and of one that nobody looks at, in nanoseconds.
+const SLACK_NS: [u64; 2] = [10_000_000, 40_000_000];
+
+/// How a slice ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    /// There is more to do.
+    Budget,
+    /// The guest sleeps, until a time of the pool's clock or, without one, until input.
+    Asleep(Option<f64>),
+    /// It sleeps for ever.
+    Dead,
+    /// It ended.
+    Ended(State),
+}
+
+/// Thousand instructions per second, and idle time in 1/1000, over a window that just ended.
+pub type Load = (u32, u32);
+
+/// A machine's pace.
+#[derive(Debug)]
+pub struct Pace {
+    state: State,
+    /// The pool's time that the guest hasn't seen: it was paused.
+    offset: f64,
+    paused_at: f64,
+    budget: f64,
+    began: f64,
+    drawn_at: f64,
+    asleep_since: Option<f64>,
+    window_start: f64,
+    window_instructions: u64,
+    slept: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            state: State::Stopped,
+            offset: 0.0,
+            paused_at: 0.0,
+            budget: 500_000.0,
+            began: 0.0,
+            drawn_at: f64::NEG_INFINITY,
+            asleep_since: None,
+            window_start: 0.0,
+            window_instructions: 0,
+            slept: 0.0,
+        }
+    }
+}
+
+impl Pace {
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Starts, or goes on after a pause; `false` when the machine runs or has ended.
+    pub fn start(&mut self, now: f64, instructions: u64) -> bool {
+        match self.state {
+            State::Stopped => self.offset = now,
+            State::Paused => self.offset += now - self.paused_at,
+            _ => return false,
+        }
+        self.state = State::Running;
+        self.asleep_since = None;
+        self.window(now, instructions);
+        true
+    }
+
+    /// Pauses; `false` when it does not run.
+    pub fn pause(&mut self, now: f64) -> bool {
+        let runs = matches!(self.state, State::Running | State::Halted);
+        if runs {
+            self.paused_at = now;
+            self.state = State::Paused;
+        }
+        runs
+    }
+
+    /// After the machine's reset: runs again if it had ended.
+    pub fn restart(&mut self, now: f64) {
+        match self.state {
+            State::Halted => self.state = State::Running,
+            State::Shutdown | State::Off => {
+                // The time since then is as lost as in a pause.
+                self.state = State::Paused;
+                self.start(now, 0);
+            }
+            _ => {}
+        }
+        self.window(now, 0);
+    }
+
+    /// A slice begins: its budget in instructions, and the guest's host time in nanoseconds.
+    pub fn begin(&mut self, now: f64) -> (u64, u64) {
+        self.began = now;
+        if let Some(since) = self.asleep_since.take() {
+            self.slept += (now - since).max(0.0);
+        }
+        (self.budget as u64, self.guest_ns(now))
+    }
+
+    /// The host time that the guest sees, in nanoseconds.
+    pub fn guest_ns(&self, now: f64) -> u64 {
+        ((now - self.offset).max(0.0) * 1e6) as u64
+    }
+
+    /// The pool's time at which the guest sees the host time `ns`.
+    pub fn pool_ms(&self, ns: u64) -> f64 {
+        ns as f64 / 1e6 + self.offset
+    }
+
+    /// A slice ended.
+    pub fn end(&mut self, now: f64, end: End) {
+        match end {
+            End::Budget => {
+                self.adapt(now - self.began);
+                self.state = State::Running;
+            }
+            End::Asleep(_) => {
+                self.state = State::Running;
+                self.asleep_since = Some(now);
+            }
+            End::Dead => {
+                self.state = State::Halted;
+                self.asleep_since = Some(now);
+            }
+            End::Ended(state) => {
+                self.state = state;
+                self.paused_at = now;
+            }
+        }
+    }
+
+    /// `took`: milliseconds of a slice that used its budget up.
+    fn adapt(&mut self, took: f64) {
+        let ideal = self.budget * SLICE_MS / took.max(0.05);
+        let next = ideal.min(self.budget * 2.0);
+        self.budget = ((self.budget + next) / 2.0).clamp(MIN_BUDGET, MAX_BUDGET).round();
+    }
+
+    /// Whether to draw now. `touched`: the guest may have changed the picture; `wanted`: the page waits for one.
+    pub fn draws(&self, now: f64, touched: bool, wanted: bool) -> bool {
+        let age = now - self.drawn_at;
+        let ended = !matches!(self.state, State::Running | State::Halted);
+        ended || age >= Self::draw_after(touched, wanted)
+    }
+
+    fn draw_after(touched: bool, wanted: bool) -> f64 {
+        match (touched, wanted) {
+            (true, true) => DRAW_MS,
+            (true, false) => DRAW_UNASKED_MS,
+            (false, true) => BLINK_MS,
+            (false, false) => f64::INFINITY,
+        }
+    }
+
+    pub fn drew(&mut self, now: f64) {
+        self.drawn_at = now;
+    }
+
+    /// When a machine that sleeps wants to run again: for its guest or to draw.
+    pub fn wake_at(&self, now: f64, end: End, touched: bool, wanted: bool) -> f64 {
+        let guest = if let End::Asleep(Some(at)) = end { at } else { f64::INFINITY };
+        let picture = (self.drawn_at + Self::draw_after(touched, wanted)).max(now + 1.0);
+        guest.min(picture)
+    }
+
+    /// The load figures when a window is over.
+    pub fn measure(&mut self, now: f64, instructions: u64) -> Option<Load> {
+        let span = now - self.window_start;
+        if span < LOAD_MS {
+            return None;
+        }
+        // A reset does not count backwards.
+        let executed = instructions.saturating_sub(self.window_instructions);
+        let load = ((executed as f64 / span).round() as u32, (1000.0 * self.slept / span).round().min(1000.0) as u32);
+        self.window(now, instructions);
+        Some(load)
+    }
+
+    fn window(&mut self, now: f64, instructions: u64) {
+        (self.window_start, self.window_instructions, self.slept) = (now, instructions, 0.0);
+    }
+
+    /// Timer slack for a priority of the pool, in nanoseconds.
+    pub fn slack(visible: bool) -> u64 {
+        SLACK_NS[usize::from(!visible)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_does_not_see_the_time_of_a_pause() {
+        let mut pace = Pace::default();
+        assert!(!pace.pause(0.0));
+        assert!(pace.start(1000.0, 0));
+        assert!(!pace.start(1001.0, 0));
+        assert_eq!(pace.begin(1010.0).1, 10_000_000);
+        assert!(pace.pause(1020.0));
+        assert!(pace.start(5020.0, 0));
+        assert_eq!(pace.begin(5025.0).1, 25_000_000);
+        assert_eq!(pace.pool_ms(25_000_000), 5025.0);
+    }
+
+    #[test]
+    fn an_ended_machine_runs_again_after_a_reset_without_the_time_between() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        pace.begin(10.0);
+        pace.end(20.0, End::Ended(State::Shutdown));
+        assert!(!pace.start(30.0, 0));
+        pace.restart(1020.0);
+        assert_eq!(pace.state(), State::Running);
+        assert_eq!(pace.begin(1030.0).1, 30_000_000);
+    }
+
+    #[test]
+    fn slices_take_the_time_they_should() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        let mut now = 0.0;
+        for _ in 0..40 {
+            let (budget, _) = pace.begin(now);
+            // 100 instructions a microsecond.
+            now += budget as f64 / 100_000.0;
+            pace.end(now, End::Budget);
+        }
+        let (budget, _) = pace.begin(now);
+        assert!((500_000..700_000).contains(&budget), "{budget}");
+    }
+
+    #[test]
+    fn load_is_instructions_and_sleep_over_a_window() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 100);
+        pace.begin(0.0);
+        pace.end(125.0, End::Asleep(None));
+        assert_eq!(pace.measure(125.0, 1_000_100), None);
+        pace.begin(500.0);
+        assert_eq!(pace.measure(500.0, 1_000_100), Some((2000, 750)));
+        assert_eq!(pace.measure(501.0, 1_000_100), None);
+    }
+
+    #[test]
+    fn an_idle_machine_wakes_for_its_guest_and_its_picture_only() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        pace.begin(0.0);
+        pace.drew(100.0);
+        let asleep = End::Asleep(Some(104.0));
+        assert_eq!(pace.wake_at(101.0, asleep, false, true), 104.0);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), true, true), 100.0 + DRAW_MS);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, true), 100.0 + BLINK_MS);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, false), f64::INFINITY);
+        assert!(!pace.draws(101.0, true, true) && pace.draws(115.0, true, true) && !pace.draws(115.0, false, true));
+    }
+}
