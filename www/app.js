@@ -75,7 +75,7 @@ const menu = new TabMenu(list, session, {
     session.settle(id);
   },
 });
-const offer = new UndoOffer(() => void undoClose());
+const offer = new UndoOffer(undoClose);
 
 /** @param {import("./tabs/tab-list.js").Tab} tab @param {VmOptions | null} files @returns {VmOptions} */
 function optionsOfTab({ source, settings }, files) {
@@ -253,15 +253,14 @@ async function close(id) {
   return true;
 }
 
-async function undoClose() {
+function undoClose() {
+  const inStrip = strip.hasFocus;
   offer.withdraw();
-  try {
-    const id = await session.undoClose();
-    if (id && place !== "overview") enter(id);
-    else if (id) overview.focus(id);
-  } catch (error) {
-    sayError(error);
-  }
+  const id = session.undoClose();
+  if (!id) return;
+  if (place === "overview") return overview.focus(id);
+  enter(id);
+  if (inStrip) strip.focus(id);
 }
 
 /** Switches the shown machine off; its tab stays. */
@@ -305,7 +304,7 @@ function onKey(event) {
     leave();
   } else if ((event.ctrlKey || event.metaKey) && event.code === "KeyZ" && offer.stands && !view.hasFocus && !(event.target instanceof HTMLInputElement)) {
     event.preventDefault();
-    void undoClose();
+    undoClose();
   }
 }
 

@@ -122,12 +122,14 @@ export class Machine {
       if (end) this.notice = { text: end, kind: "note" };
       this.#changed();
     });
-    vm.addEventListener("error", ({ message }) => {
-      if (!mine()) return;
-      this.notice = { text: message, kind: "error" };
-      this.#changed();
-    });
+    vm.addEventListener("error", ({ error }) => mine() && this.fail(error));
     vm.addEventListener("network", () => (this.#packets = true));
+    this.#changed();
+  }
+
+  /** Keeps what went wrong for the tab to say. @param {Error} error */
+  fail(error) {
+    this.notice = { text: error.message, kind: "error" };
     this.#changed();
   }
 

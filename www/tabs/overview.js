@@ -15,7 +15,6 @@ class Card {
   control = document.createElement("button");
   canvas = document.createElement("canvas");
   #name = document.createElement("strong");
-  #status = document.createElement("span");
   #figure = document.createElement("span");
   #more = document.createElement("button");
   #cross = document.createElement("button");
@@ -28,17 +27,13 @@ class Card {
     this.control.className = "card-open";
     const picture = document.createElement("span");
     picture.className = "thumbnail";
-    picture.setAttribute("aria-hidden", "true");
     picture.append(this.canvas);
     const caption = document.createElement("span");
     caption.className = "card-caption";
-    this.#status.className = "unseen";
     this.#figure.className = "card-figure";
-    this.#figure.setAttribute("aria-hidden", "true");
     const dot = document.createElement("span");
     dot.className = "tone";
-    dot.setAttribute("aria-hidden", "true");
-    caption.append(dot, this.#name, this.#status, this.#figure);
+    caption.append(dot, this.#name, this.#figure);
     this.control.append(picture, caption);
     this.control.addEventListener("click", () => actions.enter(id));
     this.#more.innerHTML = `<svg class="icon" aria-hidden="true"><use href="icons.svg#more"/></svg>`;
@@ -69,8 +64,8 @@ class Card {
     const { text, tone } = indicator(machine.state, machine.stats);
     this.root.dataset.tone = tone;
     this.canvas.hidden = machine.vm === null;
-    const status = `, ${stateName(machine.state).toLowerCase()}`;
-    if (this.#status.textContent !== status) this.#status.textContent = status;
+    const label = `${this.#name.textContent}, ${stateName(machine.state).toLowerCase()}`;
+    if (this.control.ariaLabel !== label) this.control.ariaLabel = label;
     if (this.#figure.textContent !== text) this.#figure.textContent = text;
   }
 }

@@ -117,17 +117,18 @@ export class Session {
     this.#closed = null;
   }
 
-  /** Puts the tab that was closed last back where it was; tells which, if that is still possible. @returns {Promise<string | null>} */
-  async undoClose() {
+  /** Puts the tab that was closed last back where it was; tells which, if that is still possible. @returns {string | null} */
+  undoClose() {
     const closed = this.#closed;
     if (!closed) return null;
+    const { tab, index, machine, active, resume } = closed;
     this.#closed = null;
-    this.#machines.set(closed.tab.id, closed.machine);
-    this.#list.putBack(closed.tab, closed.index);
-    if (closed.active) this.#list.activate(closed.tab.id);
-    if (closed.resume) await closed.machine.vm?.start();
-    this.settle(closed.tab.id);
-    return closed.tab.id;
+    this.#machines.set(tab.id, machine);
+    this.#list.putBack(tab, index);
+    if (active) this.#list.activate(tab.id);
+    if (resume) machine.vm?.start().catch((error) => machine.fail(error));
+    this.settle(tab.id);
+    return tab.id;
   }
 
   /** Says which tab's screen is seen; null when none is (guest list, overview). @param {string | null} id */

@@ -30,7 +30,6 @@ class StripTab {
   root = document.createElement("div");
   control = document.createElement("button");
   #name = document.createElement("span");
-  #status = document.createElement("span");
   #figure = document.createElement("span");
   #disk = document.createElement("span");
   #network = document.createElement("span");
@@ -46,10 +45,8 @@ class StripTab {
     this.control.setAttribute("aria-controls", "machine-panel");
     this.control.setAttribute("aria-keyshortcuts", "F2 Delete Shift+ArrowLeft Shift+ArrowRight");
     this.#name.className = "tab-name";
-    this.#status.className = "unseen";
     const figures = document.createElement("span");
     figures.className = "tab-figures";
-    figures.setAttribute("aria-hidden", "true");
     const dot = document.createElement("span");
     dot.className = "tone";
     this.#figure.className = "tab-figure";
@@ -58,7 +55,7 @@ class StripTab {
     this.#network.className = "light network";
     this.#network.title = "Network";
     figures.append(dot, this.#figure, this.#disk, this.#network);
-    this.control.append(this.#name, this.#status, figures);
+    this.control.append(this.#name, figures);
     // Only for the mouse and for fingers: the keyboard has Delete, and everybody has the tab's menu.
     const cross = document.createElement("button");
     cross.type = "button";
@@ -83,7 +80,9 @@ class StripTab {
   showFigures(machine) {
     const { text, tone } = indicator(machine.state, machine.stats);
     this.root.dataset.tone = tone;
-    setText(this.#status, `, ${stateName(machine.state).toLowerCase()}`);
+    // Its state is part of a tab's name for a screen reader, its speed would be noise.
+    const label = `${this.#name.textContent}, ${stateName(machine.state).toLowerCase()}`;
+    if (this.control.ariaLabel !== label) this.control.ariaLabel = label;
     setText(this.#figure, text);
     const { disk, network } = machine.lights;
     this.#disk.hidden = machine.vm === null;
