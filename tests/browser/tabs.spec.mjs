@@ -18,20 +18,22 @@ const offered = fs.existsSync(LIST) ? JSON.parse(fs.readFileSync(LIST, "utf8")).
 const missing = ["hello", "mode13", "protected"].filter((name) => !offered.includes(name));
 const skip = missing.length ? `the site has no guest ${missing.join(", ")}: run \`cargo xtask guests\`` : false;
 
-let browser, server;
+let browser, server, plain;
 before(async () => {
   browser = await launch();
   server = await serveSite();
+  plain = await serveSite({ isolated: false });
 });
 after(async () => {
   await browser.close();
   await server.close();
+  await plain.close();
 });
 
-/** A test with a page of its own. */
-function spec(what, query, use, options = DESKTOP) {
+/** A test with a page of its own, cross-origin isolated unless told. */
+function spec(what, query, use, { isolated = true, ...options } = DESKTOP) {
   test(what, { skip }, async () => {
-    const page = await openPage(browser, `${server.origin}/${query}`, options);
+    const page = await openPage(browser, `${(isolated ? server : plain).origin}/${query}`, options);
     try {
       await use(page);
       assert.deepEqual(page.problems, []);
@@ -252,25 +254,30 @@ const pictures = (page) => page.evaluate(() => [...document.querySelectorAll("#c
   return pixels.reduce((hash, pixel) => (Math.imul(hash, 31) + pixel) | 0, canvas.width);
 }));
 
+/** Waits until every card has a picture. */
+const drawn = (page) => page.waitForFunction(() => [...document.querySelectorAll("#cards canvas")].every((canvas) =>
+  canvas.width >= 320 && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value, i) => value && i % 4 < 3)));
+
+/** Waits until a card's picture changes. */
+async function moves(page, index) {
+  const before = (await pictures(page))[index];
+  for (const end = Date.now() + BOOT_MS; Date.now() < end; await page.waitForTimeout(100)) {
+    if ((await pictures(page))[index] !== before) return;
+  }
+  assert.fail("the picture never changed");
+}
+
 spec("the overview has live pictures, and draws nothing once it is left", "?guest=hello&guest=mode13", async (page) => {
-  await shows(page, "hello: ready").catch(async () => {
-    await page.waitForFunction(() => window.vm);
-    await shows(page, "hello: ready");
-  });
+  await state(page, "Hello", "running");
+  await shows(page, "hello: ready");
   await tab(page, "Mode 13h").click();
   await page.waitForFunction(() => document.querySelector("#mode").textContent === "320×200", null, { timeout: BOOT_MS });
   await page.click("#overview-button");
   const cards = page.locator("#cards .card-open");
   assert.equal(await cards.count(), 2);
   assert.match(await page.locator("#overview-total").textContent(), /^2 machines on · [\d.]+ MIPS · 32 MiB · \d workers?$/);
-  await page.waitForFunction(() => [...document.querySelectorAll("#cards canvas")].every(({ width }) => width >= 320));
-  const [, plasma] = await pictures(page);
-  let now = plasma;
-  for (const end = Date.now() + 20_000; now === plasma && Date.now() < end;) {
-    await page.waitForTimeout(200);
-    [, now] = await pictures(page);
-  }
-  assert.notEqual(now, plasma, "the plasma moves");
+  await drawn(page);
+  await moves(page, 1);
 
   await page.getByRole("button", { name: "Mode 13h, running", exact: true }).focus();
   await page.keyboard.press("ArrowLeft");
@@ -284,6 +291,61 @@ spec("the overview has live pictures, and draws nothing once it is left", "?gues
   await page.waitForTimeout(1000);
   assert.deepEqual(await pictures(page), still, "nobody draws thumbnails that nobody sees");
 });
+
+spec("without shared memory: tabs, keys and pictures all the same", "?guest=hello&guest=mode13", async (page) => {
+  await state(page, "Hello", "running");
+  await state(page, "Mode 13h", "running");
+  assert.equal(await page.evaluate(() => crossOriginIsolated), false);
+  await shows(page, "hello: ready");
+  await page.keyboard.type("typed", { delay: 20 });
+  await shows(page, "typed");
+  await tab(page, "Mode 13h").click();
+  await page.waitForFunction(() => document.querySelector("#mode").textContent === "320×200", null, { timeout: BOOT_MS });
+  await tab(page, "Hello").click();
+  await shows(page, "typed");
+  await page.click("#overview-button");
+  await drawn(page);
+  await moves(page, 1);
+}, { ...DESKTOP, isolated: false });
+
+spec("each tab has its serial port and keeps which side it shows", "?guest=hello&guest=protected", async (page) => {
+  await state(page, "Hello", "running");
+  await shows(page, "hello: ready");
+  await page.click("#tab-serial");
+  await page.locator("#serial-panel .xterm-rows", { hasText: "hello: ready" }).waitFor();
+  await page.waitForFunction(() => document.activeElement?.closest("#serial-panel"));
+  await page.keyboard.press("Control+Alt+KeyG");
+  assert.equal(await focused(page), "Hello", "the host chord works in the terminal");
+  await page.keyboard.press("ArrowRight");
+  await page.locator("#screen-panel").waitFor();
+  await shows(page, "protected: ready");
+  await page.click("#tab-serial");
+  await page.locator("#serial-panel .xterm-rows", { hasText: "protected: ready" }).waitFor();
+  assert.equal(await page.locator("#serial-panel .xterm-rows", { hasText: "hello" }).count(), 0);
+  await tab(page, "Hello").click();
+  await page.locator("#serial-panel .xterm-rows", { hasText: "hello: ready" }).waitFor();
+});
+
+spec("a finger: a long press drags a tab, a swipe scrolls the strip", "?guest=hello&guest=mode13&guest=protected", async (page) => {
+  await state(page, "Protected mode", "running");
+  const touch = await page.context().newCDPSession(page);
+  const send = (type, x, y) => touch.send("Input.dispatchTouchEvent", { type, touchPoints: type === "touchEnd" ? [] : [{ x, y }] });
+  const box = await tab(page, "Mode 13h").boundingBox();
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  await send("touchStart", x, y);
+  await page.locator(".tab.dragged").waitFor();
+  for (let step = 1; step <= 6; step++) await send("touchMove", x - 25 * step, y);
+  await send("touchEnd");
+  await named(page, ["Mode 13h", "Hello", "Protected mode"]);
+  assert.deepEqual(await selected(page), ["Hello"]);
+
+  await page.locator("#tab-strip").evaluate((strip) => (strip.scrollLeft = 0));
+  await send("touchStart", 200, y);
+  for (let step = 1; step <= 6; step++) await send("touchMove", 200 - 25 * step, y);
+  await send("touchEnd");
+  await page.waitForFunction(() => document.querySelector("#tab-strip").scrollLeft > 0);
+  await named(page, ["Mode 13h", "Hello", "Protected mode"], "a swipe moves no tab");
+}, PHONE);
 
 spec("a machine that crashes in a hidden tab shows it there", "?guest=hello", async (page) => {
   await openFloppy(page, "crash.img", bootFloppy("the end", THEN.tripleFault));
@@ -358,31 +420,37 @@ spec("a pool without room says so, and the tab is not opened", "?guest=hello", a
 });
 
 for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {
-  for (const colorScheme of ["light", "dark"]) {
-    spec(`tabs and overview on a ${device}, ${colorScheme}`, "?guest=hello&guest=mode13&guest=protected", async (page) => {
-      await state(page, "Mode 13h", "running");
-      await state(page, "Protected mode", "running");
-      await page.waitForFunction(() => window.vm);
-      await shows(page, "hello: ready");
-      assert.ok(await outside(page) <= 0, "nothing sticks out");
-      const sizes = await page.evaluate(() => [...document.querySelectorAll(".top button")]
-        .filter((each) => each.offsetParent).map((each) => [each.id || each.className, each.offsetWidth, each.offsetHeight]));
-      if (device === "phone") for (const [name, width, height] of sizes) assert.ok(Math.min(width, height) >= FINGER, `${name}: ${width}×${height}`);
-      await screenshot(page, `tabs-${device}-${colorScheme}`);
-      await page.locator("#overview-button").click();
-      await page.waitForFunction(() => [...document.querySelectorAll("#cards canvas")].every(({ width }) => width >= 320));
-      assert.ok(await outside(page) <= 0, "nothing sticks out");
-      await screenshot(page, `overview-${device}-${colorScheme}`);
-      const last = page.locator("#cards .card-open", { hasText: "Protected mode" });
-      if (device === "phone") await last.tap();
-      else await last.click();
-      assert.deepEqual(await selected(page), ["Protected mode"]);
-      await shows(page, "protected: ready");
-      // However many tabs there are, the one that is shown is in sight.
-      const box = await tab(page, "Protected mode").boundingBox();
-      assert.ok(box.x >= 0 && box.x + box.width <= options.viewport.width, JSON.stringify(box));
-      await page.locator("#power").click();
-      await screenshot(page, `tab-off-${device}-${colorScheme}`);
-    }, { ...options, colorScheme });
-  }
+  spec(`tabs and overview on a ${device}, light and dark`, "?guest=hello&guest=mode13&guest=protected", async (page) => {
+    await state(page, "Mode 13h", "running");
+    await state(page, "Protected mode", "running");
+    await shows(page, "hello: ready");
+    await page.locator("[data-tone=idle]").first().waitFor();
+    const both = async (name) => {
+      assert.ok(await outside(page) <= 0, `nothing sticks out (${name})`);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        await screenshot(page, `${name}-${device}-${colorScheme}`);
+      }
+    };
+    await both("tabs");
+    const small = await page.evaluate((finger) => [...document.querySelectorAll(".top button, .top [role=tab]")]
+      .filter((each) => each.checkVisibility() && Math.min(each.offsetWidth, each.offsetHeight) < finger)
+      .map((each) => `${each.id || each.className} ${each.offsetWidth}×${each.offsetHeight}`), FINGER);
+    if (device === "phone") assert.deepEqual(small, [], "everything is large enough for a finger");
+    await page.locator("#overview-button").click();
+    await drawn(page);
+    await both("overview");
+    const last = page.locator("#cards .card-open", { hasText: "Protected mode" });
+    if (device === "phone") await last.tap();
+    else await last.click();
+    assert.deepEqual(await selected(page), ["Protected mode"]);
+    await shows(page, "protected: ready");
+    const box = await tab(page, "Protected mode").boundingBox();
+    assert.ok(box.x >= 0 && box.x + box.width <= options.viewport.width, `the tab that is shown is in sight: ${JSON.stringify(box)}`);
+    await page.locator("#tab-menu-button").click();
+    await both("tab-menu");
+    await page.keyboard.press("Escape");
+    await page.locator("#power").click();
+    await both("tab-off");
+  }, options);
 }

@@ -47,6 +47,7 @@ class Card {
       each.className = "plain";
       side.append(each);
     }
+    this.#cross.classList.add("card-close");
     this.root.append(this.control, side);
   }
 
