@@ -231,17 +231,17 @@ async function clone(id) {
   }
 }
 
-/** Closes a tab; tells whether it did. @param {string} id */
+/** Closes a tab. @param {string} id */
 async function close(id) {
   const tab = list.get(id);
-  if (!tab) return false;
+  if (!tab) return;
+  // Where the focus goes on from.
+  const [inOverview, inStrip] = [place === "overview", document.activeElement?.role === "tab"];
   if (session.machine(id).isAlive && !asked) {
     const what = `${tab.name} is running. What it holds in memory and what it wrote to its disks is lost. You will not be asked again.`;
-    if (!(await confirmClose(what))) return false;
+    if (!(await confirmClose(what))) return;
     asked = true;
   }
-  // Where the focus goes on from.
-  const inOverview = place === "overview";
   const index = list.indexOf(id);
   forgetAddress(tab);
   session.close(id);
@@ -249,8 +249,8 @@ async function close(id) {
   const next = list.tabs[index] ?? list.tabs.at(-1);
   if (!next) home.querySelector("button")?.focus();
   else if (inOverview) overview.focus(next.id);
-  else strip.focus(list.active);
-  return true;
+  else if (inStrip) strip.focus(list.active);
+  else if (place === "machine") leave();
 }
 
 function undoClose() {

@@ -429,6 +429,8 @@ for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE 
       assert.ok(await outside(page) <= 0, `nothing sticks out (${name})`);
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme });
+        // Colours change within a moment.
+        await page.waitForTimeout(300);
         await screenshot(page, `${name}-${device}-${colorScheme}`);
       }
     };
