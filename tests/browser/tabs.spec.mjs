@@ -419,6 +419,31 @@ spec("a pool without room says so, and the tab is not opened", "?guest=hello", a
   await shows(page, "hello: ready");
 });
 
+spec("with more tabs than fit, the one that is shown is in sight", "", async (page) => {
+  await page.evaluate(() => {
+    const tabs = Array.from({ length: 9 }, (_, i) => ({ name: `disk ${i}`, source: { kind: "guest", guest: "hello" }, settings: {}, pauseHidden: false }));
+    sessionStorage.setItem("tab86-tabs", JSON.stringify({ version: 1, active: 8, tabs }));
+  });
+  await page.reload();
+  const inSight = async (name) => {
+    const sight = ([name]) => {
+      const strip = document.querySelector("#tab-strip").getBoundingClientRect();
+      const tab = [...document.querySelectorAll(".tab")].find((each) => each.textContent.includes(name)).getBoundingClientRect();
+      return tab.left >= strip.left - 1 && tab.right <= strip.right + 1;
+    };
+    await page.waitForFunction(sight, [name], { timeout: 5_000 });
+  };
+  await inSight("disk 8");
+  await page.click("#new-tab");
+  await page.keyboard.press("Escape");
+  await inSight("disk 8");
+  await tab(page, "disk 8").focus();
+  await page.keyboard.press("Home");
+  await inSight("disk 0");
+  await page.keyboard.press("ArrowLeft");
+  await inSight("disk 8");
+});
+
 for (const [device, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {
   spec(`tabs and overview on a ${device}, light and dark`, "?guest=hello&guest=mode13&guest=protected", async (page) => {
     await state(page, "Mode 13h", "running");

@@ -140,6 +140,7 @@ export class TabStrip {
       event.preventDefault();
       root.scrollLeft += event.deltaY;
     }, { passive: false });
+    new ResizeObserver(() => this.#reveal()).observe(root);
     setUpTabDrag(root, (id, index) => list.move(id, index));
     this.update();
   }
@@ -162,8 +163,14 @@ export class TabStrip {
     // A node that is moved loses the focus.
     if (focused instanceof HTMLElement && this.#root.contains(focused) && document.activeElement !== focused) focused.focus();
     const place = `${active} ${active === null ? 0 : this.#list.indexOf(active)} ${tabs.length}`;
-    if (place !== this.#revealed && active) this.#tabs.get(active)?.root.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (place !== this.#revealed) this.#reveal();
     this.#revealed = place;
+  }
+
+  /** Scrolls the active tab into sight. */
+  #reveal() {
+    const tab = this.#tabs.get(this.#list.active ?? "");
+    tab?.root.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
   showFigures() {
