@@ -1,5 +1,6 @@
 // The guests that the site offers: /guests/guests.json, made by `cargo xtask guests`.
-import { element, size } from "./elements.js";
+import { element } from "./elements.js";
+import { size } from "./sizes.js";
 
 /**
  * @typedef {object} Guest

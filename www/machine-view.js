@@ -1,71 +1,116 @@
-// The view of a running machine: toolbar, tabs, status bar.
+// The view of the active tab's machine: toolbar, screen and serial port, status bar.
 import { button, element } from "./elements.js";
 import { setUpKeyMenu } from "./key-menu.js";
-import { clearMessage, say, sayError } from "./messages.js";
-import { focusScreen, screenChanged, setUpScreen } from "./screen.js";
-import { SerialTerminal } from "./serial-terminal.js";
+import { clearMessage, sayError } from "./messages.js";
+import { focusScreen, releaseInput, setUpScreen, showMode } from "./screen.js";
+import { isAlive, speed, stateName } from "./tabs/figures.js";
 
-/** @typedef {import("/pkg/tab86.js").Vm} Vm */
-/** @typedef {import("/pkg/tab86.js").VmState} VmState */
+/** @typedef {import("./tabs/machine.js").LiveVm} Vm */
+/** @typedef {import("./tabs/machine.js").Machine} Machine */
 
-/** How often the figures change, and for how long the disk light stays on. */
-const FIGURES_MS = 250;
+const SIDES = /** @type {const} */ (["screen", "serial"]);
+const canvas = element("screen", HTMLCanvasElement);
 
-/** @type {Record<VmState, string>} */
-const STATES = {
-  stopped: "Off", running: "Running", paused: "Paused", halted: "Halted", shutdown: "Crashed", off: "Off", crashed: "Failed", closed: "Off",
-};
-
-/** What is said when a machine comes to an end. @type {Partial<Record<VmState, string>>} */
-const ENDS = {
-  halted: "The guest halted with interrupts off: it does nothing any more. Reset starts it again.",
-  shutdown: "The guest crashed (a triple fault shut the processor down). Reset starts it again.",
-  off: "The guest switched the machine off. Reset starts it again.",
-};
-
-/** Connects the view's controls to whichever machine is current. */
+/** Connects the view's controls to whichever machine is shown. */
 export class MachineView {
-  /** @type {Vm | null} */ #vm = null;
-  #serial = new SerialTerminal(() => this.#vm);
-  #accesses = 0;
-  /** @type {() => void} */ #onPowerOff;
+  /** @type {Machine | null} */ #machine = null;
+  #name = "";
+  /** What is on the page of it. @type {{ vm: Vm | null, side: string, mode: object | null } | null} */ #drawn = null;
 
-  /** @param {() => void} onPowerOff */
-  constructor(onPowerOff) {
-    this.#onPowerOff = onPowerOff;
+  /** @param {() => void} powerOff */
+  constructor(powerOff) {
     setUpScreen(() => this.#vm, sayError);
     setUpKeyMenu((keys) => this.#vm?.sendKeys(keys));
-    this.#setUpControls();
-    this.#setUpTabs();
+    this.#setUpControls(powerOff);
+    this.#setUpSides();
     this.#setUpPaste();
-    setInterval(() => this.#showFigures(), FIGURES_MS);
   }
 
-  /** @param {Vm} vm */
-  show(vm) {
-    this.#vm = vm;
-    this.#accesses = 0;
-    this.#serial.clear();
-    vm.addEventListener("serial", ({ port, data }) => port === 0 && vm === this.#vm && this.#serial.receive(data));
-    vm.addEventListener("screen", (event) => vm === this.#vm && screenChanged(event));
-    vm.addEventListener("state", ({ state }) => vm === this.#vm && this.#showState(state));
-    vm.addEventListener("error", ({ error }) => sayError(error));
-    this.#select("screen");
-    focusScreen();
+  /** The machine, if it can be spoken to. */
+  get #vm() {
+    const vm = this.#machine?.vm;
+    return vm && vm.state !== "closed" ? vm : null;
   }
 
-  /** The machine is gone. */
-  leave() {
-    this.#vm = null;
+  /** Shows a tab's machine; null: none. @param {Machine | null} machine @param {string} name */
+  show(machine, name) {
+    if (machine !== this.#machine) {
+      // While the keys held down still belong to the machine that got them.
+      releaseInput();
+      this.#machine = machine;
+      this.#drawn = null;
+    }
+    this.#name = name;
+    if (machine) this.#update(machine);
   }
 
-  #setUpControls() {
+  /** Gives the shown side of the machine the keyboard. */
+  focus() {
+    if (this.#machine?.side === "serial") this.#machine.serial.focus();
+    else focusScreen();
+  }
+
+  /** Does the machine have the keyboard? */
+  get hasFocus() {
+    const focused = document.activeElement;
+    return SIDES.some((side) => element(`${side}-panel`, HTMLDivElement).contains(focused));
+  }
+
+  /** @param {Machine} machine */
+  #update(machine) {
+    const { vm, side, mode, state } = machine;
+    const drawn = this.#drawn;
+    if (!drawn || drawn.mode !== mode) showMode(mode);
+    if (!drawn || drawn.vm !== vm || drawn.side !== side) {
+      for (const part of ["toolbar", "status"]) element(part, HTMLElement).hidden = vm === null;
+      this.#showSide(machine);
+    }
+    this.#drawn = { vm, side, mode };
+    canvas.setAttribute("aria-label", `Screen of ${this.#name}: keys go to it; Ctrl Alt G leaves it`);
+    const label = stateName(state);
+    const word = element("state", HTMLSpanElement);
+    if (word.textContent !== label) word.textContent = label;
+    const runs = state === "running" || state === "halted";
+    const run = button("run");
+    run.querySelector("use")?.setAttribute("href", `icons.svg#${runs ? "pause" : "play"}`);
+    run.querySelector(".label")?.replaceChildren(runs ? "Pause" : "Start");
+    // An ended machine needs a reset, a failed one is lost.
+    run.disabled = !isAlive(state) && state !== "stopped";
+    button("reset").disabled = state === "crashed";
+  }
+
+  /** @param {Machine} machine */
+  #showSide(machine) {
+    for (const name of SIDES) {
+      const tab = button(`tab-${name}`);
+      tab.setAttribute("aria-selected", String(name === machine.side));
+      tab.tabIndex = name === machine.side ? 0 : -1;
+      element(`${name}-panel`, HTMLDivElement).hidden = machine.vm === null || name !== machine.side;
+    }
+    if (machine.vm && machine.side === "serial") machine.serial.show().catch(sayError);
+  }
+
+  /** Speed, idle time and the disk light. */
+  showFigures() {
+    const { stats, lights } = this.#machine ?? {};
+    if (!stats || !lights) return;
+    element("speed", HTMLSpanElement).textContent = speed(stats.mips);
+    element("idle", HTMLSpanElement).textContent = `${(stats.idle * 100).toFixed(0)} % idle`;
+    element("disk-light", HTMLSpanElement).classList.toggle("on", lights.disk);
+    element("network", HTMLSpanElement).hidden = lights.network === null;
+    element("network-light", HTMLSpanElement).classList.toggle("on", lights.network === true);
+  }
+
+  /** @param {() => void} powerOff */
+  #setUpControls(powerOff) {
     /** @param {(vm: Vm) => unknown} action */
     const doing = (action) => async () => {
-      if (!this.#vm) return;
+      const vm = this.#vm;
+      if (!vm || !this.#machine) return;
+      this.#machine.notice = null;
       clearMessage();
       try {
-        await action(this.#vm);
+        await action(vm);
       } catch (error) {
         sayError(error);
       }
@@ -76,56 +121,33 @@ export class MachineView {
       if (vm.state === "paused") await vm.start();
       focusScreen();
     }));
-    button("power").addEventListener("click", () => this.#onPowerOff());
+    button("power").addEventListener("click", powerOff);
   }
 
-  /** @param {VmState} state */
-  #showState(state) {
-    element("state", HTMLSpanElement).textContent = STATES[state];
-    const runs = state === "running" || state === "halted";
-    const run = button("run");
-    run.querySelector("use")?.setAttribute("href", `icons.svg#${runs ? "pause" : "play"}`);
-    run.querySelector(".label")?.replaceChildren(runs ? "Pause" : "Start");
-    // An ended machine needs a reset, a failed one is lost.
-    run.disabled = !runs && state !== "paused" && state !== "stopped";
-    button("reset").disabled = state === "crashed";
-    const end = ENDS[state];
-    if (end) say(end, "note");
-  }
-
-  #showFigures() {
-    if (!this.#vm) return;
-    const { mips, idle, diskReads, diskWrites } = this.#vm.stats();
-    element("speed", HTMLSpanElement).textContent = `${mips < 10 ? mips.toFixed(1) : mips.toFixed(0)} MIPS`;
-    element("idle", HTMLSpanElement).textContent = `${(idle * 100).toFixed(0)} % idle`;
-    const accesses = diskReads + diskWrites;
-    element("disk-light", HTMLSpanElement).classList.toggle("on", accesses !== this.#accesses);
-    this.#accesses = accesses;
-  }
-
-  #setUpTabs() {
-    for (const name of /** @type {const} */ (["screen", "serial"])) {
+  #setUpSides() {
+    for (const name of SIDES) {
       const tab = button(`tab-${name}`);
-      tab.addEventListener("click", () => this.#select(name));
+      tab.addEventListener("click", async () => {
+        await this.#select(name);
+        this.focus();
+      });
       tab.addEventListener("keydown", (event) => {
         if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
         const other = name === "screen" ? "serial" : "screen";
-        this.#select(other);
+        void this.#select(other);
         button(`tab-${other}`).focus();
       });
     }
   }
 
-  /** @param {"screen" | "serial"} name */
-  #select(name) {
-    for (const each of ["screen", "serial"]) {
-      const tab = button(`tab-${each}`);
-      tab.setAttribute("aria-selected", String(each === name));
-      tab.tabIndex = each === name ? 0 : -1;
-      element(`${each}-panel`, HTMLDivElement).hidden = each !== name;
-    }
-    if (name === "serial") this.#serial.show().catch(sayError);
-    else focusScreen();
+  /** @param {"screen" | "serial"} side */
+  async #select(side) {
+    const machine = this.#machine;
+    if (!machine) return;
+    machine.side = side;
+    this.#update(machine);
+    // The terminal may have to be loaded first.
+    if (side === "serial") await machine.serial.show().catch(sayError);
   }
 
   #setUpPaste() {
@@ -137,11 +159,12 @@ export class MachineView {
       dialog.showModal();
     });
     dialog.addEventListener("close", () => {
-      if (dialog.returnValue !== "type" || !this.#vm) return;
-      if (element("serial-panel", HTMLDivElement).hidden) {
+      const vm = this.#vm;
+      if (dialog.returnValue !== "type" || !vm) return;
+      if (this.#machine?.side === "screen") {
         focusScreen();
-        this.#vm.typeText(text.value).catch(sayError);
-      } else this.#vm.sendSerial(text.value.replaceAll("\n", "\r"));
+        vm.typeText(text.value).catch(sayError);
+      } else vm.sendSerial(text.value.replaceAll("\n", "\r"));
     });
   }
 }

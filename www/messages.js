@@ -21,4 +21,9 @@ export function clearMessage() {
   text.textContent = "";
 }
 
+/** @param {() => void} listener called when the visitor closes a message */
+export function onMessageClose(listener) {
+  button("message-close").addEventListener("click", listener);
+}
+
 button("message-close").addEventListener("click", clearMessage);

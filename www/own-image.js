@@ -1,5 +1,6 @@
 // "Open your own image": files by picker or drag and drop, a guess what each is, and a dialog to correct it.
-import { element, size } from "./elements.js";
+import { element } from "./elements.js";
+import { size } from "./sizes.js";
 
 /** @typedef {import("/pkg/tab86.js").VmOptions} VmOptions */
 
@@ -37,16 +38,29 @@ export async function guessRole(file) {
   return /\.(ima?|flp|vfd)$/i.test(file.name) && file.size <= 2880 * 1024 ? "fda" : "hda";
 }
 
-/** @param {(options: VmOptions, title: string) => void} boot @param {(error: unknown) => void} fail */
+/** @typedef {(options: VmOptions, names: string[]) => void} Boot gets the machine and the names of its files */
+
+/**
+ * @param {Boot} boot @param {(error: unknown) => void} fail
+ * @returns {(once: Boot) => void} opens the file picker; what is chosen then goes to `once`
+ */
 export function setUpOwnImage(boot, fail) {
   const input = element("files", HTMLInputElement);
+  /** @type {Boot | null} */ let next = null;
   input.addEventListener("change", () => {
     const files = [...(input.files ?? [])];
     // Choosing the same file again is a change, too.
     input.value = "";
-    ask(files, boot).catch(fail);
+    const to = next ?? boot;
+    next = null;
+    ask(files, to).catch(fail);
   });
+  input.addEventListener("cancel", () => (next = null));
   setUpDrop((files) => ask(files, boot).catch(fail));
+  return (once) => {
+    next = once;
+    input.click();
+  };
 }
 
 /** @param {(files: File[]) => void} dropped */
@@ -67,7 +81,7 @@ function setUpDrop(dropped) {
   });
 }
 
-/** @param {File[]} files @param {(options: VmOptions, title: string) => void} boot */
+/** @param {File[]} files @param {Boot} boot */
 async function ask(files, boot) {
   if (files.length === 0) return;
   const dialog = element("own-dialog", HTMLDialogElement);
@@ -82,7 +96,8 @@ async function ask(files, boot) {
   rows.onchange = showCmdline;
   showCmdline();
   dialog.onclose = () => {
-    if (dialog.returnValue === "boot") boot(collect(files, selects.map(({ select }) => /** @type {Role} */ (select.value))), files[0].name);
+    if (dialog.returnValue !== "boot") return;
+    boot(collect(files, selects.map(({ select }) => /** @type {Role} */ (select.value))), files.map(({ name }) => name));
   };
   dialog.returnValue = "";
   dialog.showModal();

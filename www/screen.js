@@ -33,20 +33,15 @@ function fit() {
   canvas.style.imageRendering = whole || width >= 2 * screen.width ? "pixelated" : "auto";
 }
 
-/** @param {KeyboardEvent} event the page's own key: it leaves the screen (QEMU's, too) */
-const isLeaveKey = (event) => event.ctrlKey && event.altKey && event.code === "KeyG";
+/**
+ * The page's own chord, QEMU's, too: it takes the keyboard from the machine and gives it back.
+ * @param {KeyboardEvent} event
+ */
+export const isHostChord = (event) => event.ctrlKey && event.altKey && event.code === "KeyG";
 
 /** @param {() => Vm | null} current @param {(error: unknown) => void} fail */
 export function setUpScreen(current, fail) {
-  connectInput(canvas, current, { keepKey: isLeaveKey });
-  canvas.addEventListener("keydown", (event) => {
-    if (!isLeaveKey(event)) return;
-    event.preventDefault();
-    current()?.sendKey("ControlLeft", false);
-    current()?.sendKey("AltLeft", false);
-    document.exitPointerLock();
-    button("run").focus();
-  });
+  connectInput(canvas, current, { keepKey: isHostChord });
   const grab = async () => {
     canvas.focus();
     try {
@@ -73,17 +68,23 @@ function showHint() {
   else hint.textContent = "Click the screen to type.";
 }
 
-/** @param {{ width: number, height: number, aspect: number, text: boolean, resized: boolean }} next */
-export function screenChanged(next) {
-  if (!next.resized) return;
-  screen = next;
-  element("mode", HTMLSpanElement).textContent = `${next.width}×${next.height}${next.text ? " text" : ""}`;
+/** @param {{ width: number, height: number, aspect: number, text: boolean } | null} next the machine's video mode, once it has one */
+export function showMode(next) {
+  screen = next ?? TEXT_80_BY_25;
+  element("mode", HTMLSpanElement).textContent = next ? `${next.width}×${next.height}${next.text ? " text" : ""}` : "";
   showHint();
   fit();
 }
 
 export function focusScreen() {
-  canvas.focus();
+  canvas.focus({ preventScroll: true });
+}
+
+/** Takes keyboard and mouse from the machine: what is held down is let go. */
+export function releaseInput() {
+  canvas.blur();
+  phone.blur();
+  if (document.pointerLockElement === canvas) document.exitPointerLock();
 }
 
 /** @param {(error: unknown) => void} fail */

@@ -8,19 +8,31 @@ const KEPT = 256 << 10;
 
 const panel = element("serial-panel", HTMLDivElement);
 
-/** The serial port of the current machine. */
+let styled = false;
+function addStyle() {
+  if (styled) return;
+  styled = true;
+  const style = document.createElement("link");
+  style.rel = "stylesheet";
+  style.href = "/vendor/xterm/xterm.css";
+  document.head.append(style);
+}
+
+/** The serial port of one tab's machine. */
 export class SerialTerminal {
   #current;
+  #host = document.createElement("div");
   /** @type {import("@xterm/xterm").Terminal | null} */ #terminal = null;
   /** @type {Promise<void> | null} */ #opening = null;
   /** @type {Uint8Array[]} */ #kept = [];
   #keptBytes = 0;
   #fit = () => {};
+  #observer = new ResizeObserver(() => this.#fit());
 
   /** @param {() => Vm | null} current */
   constructor(current) {
     this.#current = current;
-    new ResizeObserver(() => this.#fit()).observe(panel);
+    this.#host.className = "terminal";
   }
 
   /** @param {Uint8Array} data */
@@ -38,36 +50,41 @@ export class SerialTerminal {
     this.#keptBytes = 0;
   }
 
-  /** Shows the terminal in its visible panel. */
+  /** Shows the terminal, and no other, in the visible panel. */
   async show() {
+    panel.replaceChildren(this.#host);
     this.#opening ??= this.#open();
     await this.#opening;
     this.#fit();
+  }
+
+  focus() {
     this.#terminal?.focus();
   }
 
+  dispose() {
+    this.#observer.disconnect();
+    this.#terminal?.dispose();
+    this.#host.remove();
+  }
+
   async #open() {
-    const style = document.createElement("link");
-    style.rel = "stylesheet";
-    style.href = "/vendor/xterm/xterm.css";
-    document.head.append(style);
+    addStyle();
     const [{ Terminal }, { FitAddon }] = await Promise.all([import("/vendor/xterm/xterm.mjs"), import("/vendor/xterm/addon-fit.mjs")]);
     const terminal = new Terminal({ fontFamily: "ui-monospace, monospace", fontSize: 14, screenReaderMode: true, cursorBlink: true });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
-    terminal.open(panel);
-    terminal.onData((text) => this.#current()?.sendSerial(text));
-    terminal.onBinary((text) => this.#current()?.sendSerial(Uint8Array.from(text, (c) => c.charCodeAt(0))));
-    // The way out for the keyboard, as on the screen.
-    terminal.attachCustomKeyEventHandler((event) => {
-      if (!(event.ctrlKey && event.altKey && event.code === "KeyG")) return true;
-      if (event.type === "keydown") document.getElementById("tab-serial")?.focus();
-      return false;
-    });
+    terminal.open(this.#host);
+    const current = () => (this.#current()?.state === "closed" ? null : this.#current());
+    terminal.onData((text) => current()?.sendSerial(text));
+    terminal.onBinary((text) => current()?.sendSerial(Uint8Array.from(text, (c) => c.charCodeAt(0))));
+    // The page's own chord goes on to the page.
+    terminal.attachCustomKeyEventHandler((event) => !(event.ctrlKey && event.altKey && event.code === "KeyG"));
     this.#kept.forEach((data) => terminal.write(data));
     this.#kept = [];
     this.#keptBytes = 0;
     this.#terminal = terminal;
-    this.#fit = () => panel.clientWidth > 0 && fit.fit();
+    this.#fit = () => this.#host.clientWidth > 0 && fit.fit();
+    this.#observer.observe(this.#host);
   }
 }

@@ -24,7 +24,7 @@ after(async () => {
 async function bootImage(page, image) {
   await page.setInputFiles("#files", { name: "test.img", mimeType: "application/octet-stream", buffer: image });
   await page.locator("#own-form .primary").click();
-  await page.locator("#machine").waitFor();
+  await page.locator("#screen-panel").waitFor();
 }
 
 const waitForText = (page, text) => page.evaluate((text) => window.vm.waitForScreen(text, 60_000), text);
@@ -64,8 +64,8 @@ test("keys, pause, reset and power off work without a mouse", async () => {
   await waitForText(page, "ready>hello, world");
 
   await page.keyboard.press("Control+Alt+KeyG");
-  assert.equal(await page.evaluate(() => document.activeElement?.id), "run", "Ctrl+Alt+G leaves the screen");
-  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement?.role), "tab", "Ctrl+Alt+G leaves the screen");
+  await page.locator("#run").press("Enter");
   await page.locator("#state", { hasText: "Paused" }).waitFor();
   const stopped = await page.evaluate(() => window.vm.stats().instructions);
   await page.waitForTimeout(300);
@@ -77,8 +77,9 @@ test("keys, pause, reset and power off work without a mouse", async () => {
   await page.waitForFunction(() => /ready>\s*$/.test(window.vm.screenText()), null, { timeout: 60_000 });
 
   await page.locator("#power").press("Enter");
-  await page.locator("#home").waitFor();
+  await page.locator("#off-panel").waitFor();
   assert.equal(await page.evaluate(() => window.vm.state), "closed");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "start-again");
   assert.deepEqual(page.problems, []);
 });
 
