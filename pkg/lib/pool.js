@@ -19,6 +19,8 @@ const MAX_WORKERS = 8;
 /** Most machines of a pool. */
 const MAX_VMS = 64;
 const GIB = 2 ** 30;
+/** Most memory of one machine (emulator-core/src/machine/config.rs). */
+const MAX_MACHINE = 3 * GIB;
 
 /** Firmware beside the package, where the site has it. */
 const FIRMWARE = { bios: "../firmware/bios.bin", vgaBios: "../firmware/vgabios-stdvga.bin" };
@@ -122,7 +124,8 @@ export class Pool {
     const { vms, memory: limit } = this.#limits;
     const used = this.#vms.reduce((sum, vm) => sum + vm.memory, this.#promised);
     if (this.#vms.length >= vms) throw new Tab86Error("too-many-vms", `There may be ${vms} machines at once: close one first.`);
-    if (used + memory > limit) {
+    // A machine that is too big by itself says so better.
+    if (memory <= MAX_MACHINE && used + memory > limit) {
       const mib = (/** @type {number} */ bytes) => Math.round(bytes / 2 ** 20);
       throw new Tab86Error("out-of-memory", `Another machine of ${mib(memory)} MiB would be too much: ${mib(used)} of ${mib(limit)} MiB are in use. Close a machine, or give it less memory.`);
     }

@@ -10,6 +10,10 @@ export const THEN = {
   echoKeys: () => [0xb4, 0x00, 0xcd, 0x16, 0xb4, 0x0e, 0xcd, 0x10, 0xeb, 0xf6],
   /** cli; hlt; jmp */
   haltForEver: () => [0xfa, 0xf4, 0xeb, 0xfc],
+  /** cli; jmp $: a tight loop that nothing interrupts */
+  spinForEver: () => [0xfa, 0xeb, 0xfe],
+  /** jmp $: a tight loop that timers interrupt */
+  spin: () => [0xeb, 0xfe],
   /** lidt [zeros]; int3: no handler for the breakpoint, nor for the faults after it */
   tripleFault: (zeros) => [0x0f, 0x01, 0x1e, zeros & 255, zeros >> 8, 0xcc],
 };
@@ -28,3 +32,18 @@ export function bootFloppy(message, then) {
   image.writeUInt16LE(0xaa55, 510);
   return image;
 }
+
+/**
+ * A floppy image whose boot sector goes to protected mode and fills the RAM from 1 MiB to 16 MiB again and again:
+ * cli; A20 by port 92h; lgdt; flat segments; again: mov edi, 100000h; mov ecx, 15 MiB / 4; inc eax; rep stosd; jmp again
+ */
+export function fillerFloppy() {
+  const image = Buffer.alloc(FLOPPY);
+  Buffer.from(FILLER, "hex").copy(image);
+  image.writeUInt16LE(0xaa55, 510);
+  return image;
+}
+
+const FILLER = 
+  "fa31c08ed8e4920c02e6920f0116347c0f20c00c010f22c0ea1d7c080066b910008ed98ec1bf00001000b900003c0040f3ab" +
+  "ebf117003a7c00000000000000000000ffff0000009acf00ffff00000092cf00";
