@@ -79,7 +79,8 @@ fn priority_borrows_and_does_not_give_more() {
 
 #[test]
 fn input_of_the_visible_vm_is_answered_first_for_a_moment() {
-    for (priority, input_first) in [(Priority::Visible, true), (Priority::Audible, false), (Priority::Background, false)]
+    for (priority, input_first) in
+        [(Priority::Visible, true), (Priority::Audible, false), (Priority::Background, false)]
     {
         let queue = started(1, 2);
         queue.set_priority(0, priority);
