@@ -5,6 +5,8 @@ use std::boxed::Box;
 
 mod deadlines;
 mod order;
+mod simulation;
+mod trace;
 mod transitions;
 
 /// A queue with this many VMs in places 0 and up, not started, all known to workers 0 and up.

@@ -124,3 +124,31 @@ fn unknown_priorities_count_as_background() {
         assert_eq!(Priority::from_number(priority as u32), priority);
     }
 }
+
+/// The worst that can happen to a VM: it has borrowed all that it can, is then looked at no more, and one that has
+/// borrowed nothing yet gets input.
+#[test]
+fn a_vm_in_debt_waits_no_longer_than_the_bound() {
+    let queue = started(1, 3);
+    slice(&queue, 0, 0, Next::Parked(None), 1);
+    queue.set_priority(1, Priority::Visible);
+    queue.wake(1, 0, true);
+    while slice_of(&queue, 1) {}
+    queue.stop(2);
+    queue.set_priority(1, Priority::Background);
+    queue.set_priority(0, Priority::Visible);
+    queue.wake(0, 0, true);
+    let mut waited = 0;
+    while slice_of(&queue, 0) {
+        waited += SLICE_US;
+    }
+    // More than what the other alone may borrow.
+    assert!((60_000..=crate::STARVATION_BOUND_US).contains(&waited), "{waited}");
+}
+
+/// Runs a slice of the next VM; whether it was this one.
+fn slice_of(queue: &RunQueue, vm: usize) -> bool {
+    let next = queue.next(0, 0).unwrap();
+    queue.done(next, Next::Ready, if next == vm { SLICE_US } else { 0 });
+    next == vm
+}
