@@ -6,6 +6,7 @@ use std::boxed::Box;
 mod deadlines;
 mod order;
 mod simulation;
+mod stress;
 mod trace;
 mod transitions;
 

@@ -148,7 +148,7 @@ fn a_vm_in_debt_waits_no_longer_than_the_bound() {
 
 /// Runs a slice of the next VM; whether it was this one.
 fn slice_of(queue: &RunQueue, vm: usize) -> bool {
-    let next = queue.next(0, 0).unwrap();
+    let next = queue.next(0, 0).expect("a VM that wants to run");
     queue.done(next, Next::Ready, if next == vm { SLICE_US } else { 0 });
     next == vm
 }

@@ -31,7 +31,8 @@ const RESTLESS: Disturbance = Disturbance {
 
 /// The most and the least that VMs got, as a ratio.
 fn spread(cpu: &[u64]) -> f64 {
-    *cpu.iter().max().unwrap() as f64 / *cpu.iter().min().unwrap() as f64
+    let (least, most) = cpu.iter().fold((u64::MAX, 0), |(least, most), &cpu| (least.min(cpu), most.max(cpu)));
+    most as f64 / least as f64
 }
 
 #[test]
