@@ -478,7 +478,10 @@ impl Default for RunQueue {
     }
 }
 
-#[cfg(all(test, loom))]
+// Two attributes: clippy knows tests by `cfg(test)` alone.
+#[cfg(test)]
+#[cfg(loom)]
 mod model;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
