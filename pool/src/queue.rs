@@ -1,6 +1,6 @@
 //! The run queue: which VM a worker runs next, and how it sleeps when there is none.
 
-use crate::share::{AFFINITY_US, BOOST_FOR_US, Priority};
+use crate::share::{AFFINITY_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, SLICE_US};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::word::{HOLD, STOP, State, WAKE, Word};
 use crate::{VMS, WORKERS};
@@ -55,7 +55,7 @@ pub struct RunQueue {
     idle: AtomicU32,
     /// The sleeping worker that will wake for the deadlines, plus one; 0: nobody.
     keeper: AtomicU32,
-    /// When it will wake.
+    /// When it will wake; [`NEVER`] until it said so.
     keeper_until: AtomicU64,
     /// Least virtual time of those who want to run: who slept starts here, not with what he did not use.
     floor: AtomicU64,
@@ -106,8 +106,23 @@ impl Slot {
         Priority::from_number(self.priority.load(Relaxed))
     }
 
+    /// Workers that know the VM's memory, a bit each.
+    fn attached(&self) -> u32 {
+        self.attached.load(Relaxed)
+    }
+
     fn knows(&self, worker: usize) -> bool {
-        self.attached.load(Relaxed) >> worker & 1 != 0
+        self.attached() >> worker & 1 != 0
+    }
+
+    /// Whether the VM, whose word this is, may and wants to run now.
+    fn wants(&self, word: Word, now: u64) -> bool {
+        let due = match word.state() {
+            State::Ready => true,
+            State::Parked => self.deadline.load(Relaxed) <= now,
+            State::Running | State::Free | State::Stopped => false,
+        };
+        due && !word.has(HOLD | STOP)
     }
 
     /// Whether the VM is parked with a deadline that some worker must watch; the deadline.
@@ -127,7 +142,7 @@ impl RunQueue {
             bells: [const { AtomicU32::new(0) }; WORKERS],
             idle: AtomicU32::new(0),
             keeper: AtomicU32::new(0),
-            keeper_until: AtomicU64::new(0),
+            keeper_until: AtomicU64::new(NEVER),
             floor: AtomicU64::new(0),
         }
     }
@@ -141,7 +156,7 @@ impl RunQueue {
             bells: core::array::from_fn(|_| AtomicU32::new(0)),
             idle: AtomicU32::new(0),
             keeper: AtomicU32::new(0),
-            keeper_until: AtomicU64::new(0),
+            keeper_until: AtomicU64::new(NEVER),
             floor: AtomicU64::new(0),
         }
     }
@@ -192,9 +207,11 @@ impl RunQueue {
         let old = slot.change(|word| match word.state() {
             State::Parked => Some(word.to(State::Ready)),
             State::Running => Some(word.with(WAKE)),
-            State::Free | State::Stopped | State::Ready => None,
+            // Written although it is the same: the slice that follows then sees the input.
+            State::Ready => Some(word),
+            State::Free | State::Stopped => None,
         })?;
-        if old.state() == State::Parked { self.rouse(old.worker()) } else { None }
+        if old.state() == State::Parked { self.rouse_for(slot, old) } else { None }
     }
 
     /// Pauses a VM: no slice begins after this. It may still run one that has begun.
@@ -204,7 +221,8 @@ impl RunQueue {
 
     /// Lets a VM run, after [`stop`](Self::stop) or for the first time. Returns a worker to notify.
     pub fn resume(&self, vm: usize) -> Option<usize> {
-        let old = self.slots[vm].change(|word| {
+        let slot = &self.slots[vm];
+        let old = slot.change(|word| {
             let word = word.without(STOP);
             Some(match word.state() {
                 State::Free | State::Ready => word,
@@ -212,7 +230,7 @@ impl RunQueue {
                 State::Running => word.with(WAKE),
             })
         })?;
-        if old.state() == State::Running { None } else { self.rouse(old.worker()) }
+        if matches!(old.state(), State::Free | State::Running) { None } else { self.rouse_for(slot, old.without(STOP)) }
     }
 
     /// Wants a VM for oneself, between two slices. Returns whether the hold was taken: only one can have it. It is
@@ -231,16 +249,18 @@ impl RunQueue {
 
     /// Ends a hold. Returns a worker to notify.
     pub fn release(&self, vm: usize) -> Option<usize> {
-        let old = self.slots[vm].change(|word| Some(word.without(HOLD)))?;
+        let slot = &self.slots[vm];
+        let old = slot.change(|word| Some(word.without(HOLD)))?;
         // A deadline may have passed unwatched.
-        if matches!(old.state(), State::Ready | State::Parked) { self.rouse(old.worker()) } else { None }
+        let waits = matches!(old.state(), State::Ready | State::Parked);
+        if waits { self.rouse_for(slot, old.without(HOLD)) } else { None }
     }
 
     /// A worker died. The VM that it ran is stopped and returned: its state is unknown. All sleeping workers must be
-    /// notified after this.
+    /// notified after this, and who waits on the VM's word.
     pub fn abandon(&self, worker: usize) -> Option<usize> {
         self.idle.fetch_and(!(1 << worker), SeqCst);
-        let _ = self.keeper.compare_exchange(worker as u32 + 1, 0, AcqRel, Relaxed);
+        self.retire(worker);
         let mut lost = None;
         for (vm, slot) in self.slots.iter().enumerate() {
             slot.attached.fetch_and(!(1 << worker), Relaxed);
@@ -250,7 +270,7 @@ impl RunQueue {
             });
             lost = lost.or(stopped.map(|_| vm));
         }
-        while self.rouse(worker).is_some() {}
+        while self.rouse(worker, || u32::MAX).is_some() {}
         lost
     }
 
@@ -297,14 +317,24 @@ impl RunQueue {
         old.is_some_and(|word| word.has(HOLD))
     }
 
-    /// After a VM that wants to go on: rings a sleeping worker if there is work for it too. Returns whom to notify.
-    pub fn share(&self) -> Option<usize> {
-        if self.idle.load(Relaxed) == 0 {
+    /// After every slice: rings a sleeping worker if there is work for it too. Returns whom to notify.
+    pub fn share(&self, now: u64) -> Option<usize> {
+        fence(SeqCst);
+        if self.idle.load(SeqCst) == 0 {
             return None;
         }
-        let mut ready = self.slots.iter().map(Slot::word).filter(|w| w.state() == State::Ready && !w.has(HOLD | STOP));
-        let unwatched = || self.keeper.load(Acquire) == 0 && self.slots.iter().any(|slot| slot.alarm() != NEVER);
-        if ready.nth(1).is_some() || unwatched() { self.rouse(0) } else { None }
+        let (mut wanted, mut able) = (0, 0);
+        for slot in self.slots.iter().filter(|slot| slot.wants(slot.word(), now)) {
+            wanted += 1;
+            able |= slot.attached();
+        }
+        match wanted {
+            // The caller will sleep, and watch the deadlines itself.
+            0 => None,
+            1 => self.rouse_keeper(now),
+            // One is for the caller.
+            _ => self.rouse(0, || able),
+        }
     }
 
     /// Prepares to sleep. `None`: there is a VM to run after all. Afterwards, whether the worker slept or not,
@@ -317,27 +347,24 @@ impl RunQueue {
         if self.first(worker, now).is_some() {
             return None;
         }
-        let known = self.slots.iter().filter(|slot| slot.knows(worker));
-        let alarm = known.map(Slot::alarm).min().unwrap_or(NEVER);
-        if alarm == NEVER {
-            return Some(Sleep { bell, until: None });
+        let known = || self.slots.iter().filter(|slot| slot.knows(worker));
+        let mut alarm = known().map(Slot::alarm).min().unwrap_or(NEVER);
+        if alarm != NEVER {
+            if self.keeper.compare_exchange(0, worker as u32 + 1, AcqRel, Acquire).is_ok() {
+                self.keeper_until.store(alarm, Release);
+            } else {
+                // What the keeper does not know, or wakes too late for.
+                let left = known().map(|slot| (slot, slot.alarm())).filter(|(slot, at)| !self.watched(slot, *at));
+                alarm = left.map(|(_, at)| at).min().unwrap_or(NEVER);
+            }
         }
-        if self.keeper.compare_exchange(0, worker as u32 + 1, AcqRel, Acquire).is_ok() {
-            self.keeper_until.store(alarm, Release);
-            return Some(Sleep { bell, until: Some(alarm) });
-        }
-        let covered = self.keeper_until.load(Acquire) <= alarm;
-        Some(Sleep { bell, until: if covered { None } else { Some(alarm) } })
+        Some(Sleep { bell, until: (alarm != NEVER).then_some(alarm) })
     }
 
     /// The worker is awake again.
     pub fn awake(&self, worker: usize) {
         self.idle.fetch_and(!(1 << worker), SeqCst);
-        if self.keeper.load(Relaxed) == worker as u32 + 1 {
-            // First the time, so that nobody relies on an alarm that passed.
-            self.keeper_until.store(NEVER, Relaxed);
-            self.keeper.store(0, Release);
-        }
+        self.retire(worker);
     }
 
     /// Rings one worker's bell, for a message to it. It must be notified.
@@ -359,12 +386,52 @@ impl RunQueue {
         self.slots[vm].word.as_ptr() as usize
     }
 
-    /// Rings one sleeping worker's bell, `preferred` if it sleeps. Returns whom to notify.
-    fn rouse(&self, preferred: usize) -> Option<usize> {
+    /// The worker keeps the deadlines no longer, if it did.
+    fn retire(&self, worker: usize) {
+        if self.keeper.load(Relaxed) == worker as u32 + 1 {
+            // First the time, so that nobody relies on an alarm that passed.
+            self.keeper_until.store(NEVER, Relaxed);
+            self.keeper.store(0, Release);
+        }
+    }
+
+    /// Whether the keeper will wake for this VM's deadline.
+    fn watched(&self, slot: &Slot, deadline: u64) -> bool {
+        let keeper = self.keeper.load(Acquire);
+        keeper != 0 && slot.knows(keeper as usize - 1) && self.keeper_until.load(Acquire) <= deadline
+    }
+
+    /// Rings a sleeping worker if a deadline comes within the next slice and nobody watches it.
+    fn rouse_keeper(&self, now: u64) -> Option<usize> {
+        let soon = now.saturating_add(SLICE_US);
+        let mut able = 0;
+        for slot in &self.slots {
+            let alarm = slot.alarm();
+            if alarm <= soon && !slot.wants(slot.word(), now) && !self.watched(slot, alarm) {
+                able |= slot.attached();
+            }
+        }
+        // A keeper that would wake too late rather than a second one.
+        let keeper = (self.keeper.load(Relaxed) as usize).saturating_sub(1);
+        self.rouse(keeper, || able)
+    }
+
+    /// Rings a sleeping worker that can run the VM, whose word this is. Returns whom to notify.
+    fn rouse_for(&self, slot: &Slot, word: Word) -> Option<usize> {
+        if word.has(HOLD | STOP) { None } else { self.rouse(word.worker(), || slot.attached()) }
+    }
+
+    /// Rings the bell of one sleeping worker out of `able`, `preferred` if it sleeps. Returns whom to notify.
+    fn rouse(&self, preferred: usize, able: impl Fn() -> u32) -> Option<usize> {
         fence(SeqCst);
         let mut idle = self.idle.load(SeqCst);
-        while idle != 0 {
-            let worker = if idle >> preferred & 1 != 0 { preferred } else { idle.trailing_zeros() as usize };
+        loop {
+            // After `idle`: what a worker attached before it slept is seen.
+            let able = idle & able();
+            if able == 0 {
+                return None;
+            }
+            let worker = if able >> preferred & 1 != 0 { preferred } else { able.trailing_zeros() as usize };
             // Its bit goes, so that the next one rings another worker.
             match self.idle.compare_exchange(idle, idle & !(1 << worker), SeqCst, SeqCst) {
                 Ok(_) => {
@@ -374,7 +441,6 @@ impl RunQueue {
                 Err(other) => idle = other,
             }
         }
-        None
     }
 
     /// The VM that comes first for this worker, with its word.
@@ -384,12 +450,10 @@ impl RunQueue {
         let mut best: Option<(u64, usize, Word)> = None;
         for (vm, slot) in self.slots.iter().enumerate() {
             let word = slot.word();
-            let wants = match word.state() {
-                State::Ready => true,
-                State::Parked => slot.deadline.load(Relaxed) <= now,
-                State::Running | State::Free | State::Stopped => false,
-            };
-            if word.has(HOLD | STOP) || !wants && word.state() != State::Running {
+            let wants = slot.wants(word, now);
+            // A VM that nobody can run must not hold the floor down.
+            let runs = word.state() == State::Running && !word.has(HOLD | STOP);
+            if slot.attached() == 0 || !(wants || runs) {
                 continue;
             }
             let time = slot.virtual_time.load(Relaxed).max(floor);
@@ -400,8 +464,7 @@ impl RunQueue {
             let priority = slot.priority();
             let boost = if now < slot.boosted_until.load(Relaxed) { priority.boost() } else { 0 };
             let stay = if word.worker() == worker { AFFINITY_US } else { 0 };
-            // Shifted up by the most that is taken off.
-            let rank = time + crate::STARVATION_BOUND_US - priority.lead() - boost - stay;
+            let rank = time + MOST_CREDIT_US - priority.lead() - boost - stay;
             if best.is_none_or(|(r, ..)| rank < r) {
                 best = Some((rank, vm, word));
             }
@@ -420,7 +483,10 @@ impl Default for RunQueue {
     }
 }
 
-#[cfg(all(test, loom))]
+// Two attributes: clippy knows tests by `cfg(test)` alone.
+#[cfg(test)]
+#[cfg(loom)]
 mod model;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

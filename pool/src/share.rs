@@ -15,10 +15,15 @@ const BOOST_US: u64 = 24_000;
 /// What it is worth not to move a VM to another worker: its compiled code is there.
 pub const AFFINITY_US: u64 = 3_000;
 
-/// The most CPU time that each other VM may get while a ready VM waits (on each worker's clock): what others may have
-/// borrowed, a worker's preference, and the slice that it had just begun. With `n` busy VMs on `w` workers a ready VM
-/// therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice.
-pub const STARVATION_BOUND_US: u64 = Priority::Visible.lead() + BOOST_US + AFFINITY_US + 2 * SLICE_US;
+/// The most that is taken off a VM's virtual time when the next one is chosen.
+pub(crate) const MOST_CREDIT_US: u64 = Priority::Visible.lead() + BOOST_US + AFFINITY_US;
+
+/// The most CPU time that each other VM may get while a ready VM waits, if slices take [`SLICE_US`] at most. The VM
+/// that waits may have borrowed all that it can, and two slices (one that it began then and one beside a slice of the
+/// VM that was behind it); now it waits until the other has caught up, has borrowed as much, and has ended its slice.
+///
+/// With `n` VMs on `w` workers a ready VM therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice.
+pub const STARVATION_BOUND_US: u64 = 2 * MOST_CREDIT_US + 3 * SLICE_US;
 
 /// Who looks at, or listens to, a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -25,6 +25,10 @@ enum Part {
     Clippy,
     /// Unit tests of the core
     Core,
+    /// Unit tests of the pool: a simulation, and real threads
+    Pool,
+    /// Models of the pool's queue and rings, checked by loom
+    Model,
     /// Unit tests of the command line, of the wasm crate and of xtask
     Tools,
     /// System tests: guests and conformance, natively
@@ -97,6 +101,8 @@ fn run_part(part: Part) -> Result<Tally> {
             check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }
         Part::Core => rust_tests(&["emulator-core"]),
+        Part::Pool => rust_tests(&["tab86-pool"]),
+        Part::Model => models(),
         Part::Tools => rust_tests(&["tab86", "tab86-web", "xtask"]),
         Part::System => rust_tests(&["tab86-tests"]),
         Part::Types => types(),
@@ -134,6 +140,18 @@ fn rust_tests(packages: &[&str]) -> Result<Tally> {
     select(&mut nextest);
     let (success, text) = run::tee(&mut nextest)?;
     Ok(nextest_tally(&text).counting_status(success))
+}
+
+/// The models are another build of the crate, with loom's atomics: in a folder of its own, so that neither build
+/// undoes the other.
+fn models() -> Result<Tally> {
+    let mut cargo = run::cargo();
+    cargo.args(["test", "--release", "--no-fail-fast", "--package", "tab86-pool", "--lib", "--target-dir"]);
+    cargo.arg(repo::path("target/loom"));
+    // Whole-program optimisation takes longer than it saves here.
+    cargo.env("RUSTFLAGS", "--cfg loom").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    let (success, text) = run::tee(&mut cargo)?;
+    Ok(libtest_tally(&text).counting_status(success))
 }
 
 /// Adds up libtest's `test result: ok. 5 passed; 0 failed; 1 ignored; …` lines.

@@ -1,0 +1,154 @@
+//! Who comes first.
+
+use super::*;
+use crate::share::{AFFINITY_US, BOOST_FOR_US, SLICE_US};
+
+/// Runs `slices` full slices on one worker; how many each VM got.
+fn turns(queue: &RunQueue, slices: usize, now: u64) -> [usize; VMS] {
+    let mut turns = [0; VMS];
+    for _ in 0..slices {
+        turns[slice(queue, 0, now, Next::Ready, SLICE_US).unwrap()] += 1;
+    }
+    turns
+}
+
+#[test]
+fn busy_vms_take_turns() {
+    let queue = started(1, 3);
+    assert_eq!(turns(&queue, 300, 0)[..3], [100, 100, 100]);
+}
+
+#[test]
+fn the_vm_that_used_least_comes_first() {
+    let queue = started(1, 2);
+    assert_eq!(slice(&queue, 0, 0, Next::Ready, 30_000), Some(0));
+    assert_eq!(turns(&queue, 5, 0)[..2], [0, 5]);
+}
+
+#[test]
+fn a_sleeper_gains_no_credit() {
+    let queue = started(1, 3);
+    // VM 0 sleeps while 1 and 2 use a second.
+    assert_eq!(slice(&queue, 0, 0, Next::Parked(None), 1), Some(0));
+    turns(&queue, 160, 0);
+    queue.wake(0, 0, false);
+    // From here on all three have the same claim: it gets no more than one turn more than the others.
+    let got = turns(&queue, 30, 0);
+    assert!((9..=11).contains(&got[0]), "{got:?}");
+}
+
+#[test]
+fn a_pause_gains_no_credit() {
+    let queue = started(1, 3);
+    queue.stop(0);
+    turns(&queue, 160, 0);
+    queue.resume(0);
+    let got = turns(&queue, 30, 0);
+    assert!((9..=11).contains(&got[0]), "{got:?}");
+}
+
+#[test]
+fn a_new_vm_has_no_claim_to_the_time_before_it() {
+    let queue = started(1, 2);
+    turns(&queue, 160, 0);
+    let vm = queue.add().unwrap();
+    queue.attach(0, vm);
+    queue.resume(vm);
+    let got = turns(&queue, 30, 0);
+    assert!((9..=11).contains(&got[vm]), "{got:?}");
+}
+
+#[test]
+fn the_visible_vm_goes_before_the_audible_and_that_before_the_others() {
+    let queue = started(1, 3);
+    queue.set_priority(1, Priority::Audible);
+    queue.set_priority(2, Priority::Visible);
+    let first: [usize; 3] = core::array::from_fn(|_| slice(&queue, 0, 0, Next::Parked(None), 1).unwrap());
+    assert_eq!(first, [2, 1, 0]);
+}
+
+#[test]
+fn priority_borrows_and_does_not_give_more() {
+    let queue = started(1, 2);
+    queue.set_priority(1, Priority::Visible);
+    let borrowed = turns(&queue, 3, 0);
+    assert_eq!(borrowed[..2], [0, 3], "18 ms ahead");
+    let got = turns(&queue, 300, 0);
+    assert!(got[0].abs_diff(got[1]) <= 4, "{got:?}");
+}
+
+#[test]
+fn input_of_the_visible_vm_is_answered_first_for_a_moment() {
+    for (priority, input_first) in
+        [(Priority::Visible, true), (Priority::Audible, false), (Priority::Background, false)]
+    {
+        let queue = started(1, 2);
+        queue.set_priority(0, priority);
+        queue.set_priority(1, priority);
+        // VM 0 has used 20 ms more.
+        assert_eq!(slice(&queue, 0, 0, Next::Ready, 20_000), Some(0));
+        assert_eq!(queue.first(0, 0).map(|(vm, _)| vm), Some(1));
+        queue.wake(0, 1_000, true);
+        assert_eq!(queue.first(0, 1_000).map(|(vm, _)| vm == 0), Some(input_first), "{priority:?}");
+        assert_eq!(queue.first(0, 1_000 + BOOST_FOR_US).map(|(vm, _)| vm), Some(1), "{priority:?}");
+    }
+}
+
+#[test]
+fn input_that_is_not_interactive_changes_no_order() {
+    let queue = started(1, 2);
+    queue.set_priority(0, Priority::Visible);
+    queue.set_priority(1, Priority::Visible);
+    assert_eq!(slice(&queue, 0, 0, Next::Ready, 20_000), Some(0));
+    queue.wake(0, 0, false);
+    assert_eq!(queue.next(0, 0), Some(1));
+}
+
+#[test]
+fn a_vm_stays_with_its_worker_when_the_difference_is_small() {
+    for (lead, stays) in [(AFFINITY_US - 1, true), (AFFINITY_US + 1, false)] {
+        let queue = started(2, 2);
+        let (a, b) = (queue.next(0, 0).unwrap(), queue.next(1, 0).unwrap());
+        queue.done(a, Next::Ready, 10_000 + lead);
+        queue.done(b, Next::Ready, 10_000);
+        assert_eq!(queue.next(0, 0) == Some(a), stays);
+    }
+}
+
+#[test]
+fn unknown_priorities_count_as_background() {
+    for number in [0, 3, u32::MAX] {
+        assert_eq!(Priority::from_number(number), Priority::Background);
+    }
+    for priority in [Priority::Background, Priority::Audible, Priority::Visible] {
+        assert_eq!(Priority::from_number(priority as u32), priority);
+    }
+}
+
+/// The worst that can happen to a VM: it has borrowed all that it can, is then looked at no more, and one that has
+/// borrowed nothing yet gets input.
+#[test]
+fn a_vm_in_debt_waits_no_longer_than_the_bound() {
+    let queue = started(1, 3);
+    slice(&queue, 0, 0, Next::Parked(None), 1);
+    queue.set_priority(1, Priority::Visible);
+    queue.wake(1, 0, true);
+    while slice_of(&queue, 1) {}
+    queue.stop(2);
+    queue.set_priority(1, Priority::Background);
+    queue.set_priority(0, Priority::Visible);
+    queue.wake(0, 0, true);
+    let mut waited = 0;
+    while slice_of(&queue, 0) {
+        waited += SLICE_US;
+    }
+    // More than what the other alone may borrow.
+    assert!((60_000..=crate::STARVATION_BOUND_US).contains(&waited), "{waited}");
+}
+
+/// Runs a slice of the next VM; whether it was this one.
+fn slice_of(queue: &RunQueue, vm: usize) -> bool {
+    let next = queue.next(0, 0).expect("a VM that wants to run");
+    queue.done(next, Next::Ready, if next == vm { SLICE_US } else { 0 });
+    next == vm
+}
