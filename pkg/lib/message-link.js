@@ -21,6 +21,7 @@ export class MessageLink {
   #worker;
   #fetcher;
   #next = 1;
+  #closed = false;
   /** @type {Map<number, { resolve: (value: any) => void, reject: (error: Error) => void }>} */ #waiting = new Map();
   /** @type {Frame[]} */ #frames = [];
   #text = "";
@@ -104,6 +105,7 @@ export class MessageLink {
 
   /** @param {string} type a REQUEST @param {object} [values] @param {Transferable[]} [transfer] @returns {Promise<any>} */
   request(type, values = {}, transfer = []) {
+    if (this.#closed) return Promise.reject(new Tab86Error("closed", "The machine was closed."));
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
@@ -179,6 +181,7 @@ export class MessageLink {
 
   /** Ends the worker; what it held is free. */
   async close() {
+    this.#closed = true;
     this.#fetcher.close();
     this.#worker.terminate();
     this.#rejectAll(new Tab86Error("closed", "The machine was closed."));

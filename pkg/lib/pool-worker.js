@@ -66,8 +66,8 @@ async function loop() {
     }
     const place = queue.queue_next(me, clock());
     if (place >= 0) slice(place);
-    else if (chores.length) await chore();
-    else {
+    if (chores.length) await chore();
+    else if (place < 0) {
       const until = queue.queue_sleep(me, clock());
       // A message that was sent after this look changed the bell.
       if (until >= 0 && Atomics.load(board, 2 * me) === received) {
@@ -115,12 +115,11 @@ function slice(number) {
   }
   const used = clock() - began;
   let held;
-  if (next === AFTER.READY) {
-    held = queue.queue_done_ready(number, used);
-    notify(queue.queue_share());
-  } else if (next === AFTER.PARKED) held = queue.queue_done_parked(number, used, place.machine?.glue.wake_at() ?? Infinity);
+  if (next === AFTER.READY) held = queue.queue_done_ready(number, used);
+  else if (next === AFTER.PARKED) held = queue.queue_done_parked(number, used, place.machine?.glue.wake_at() ?? Infinity);
   else held = queue.queue_done_stopped(number, used);
   if (held) Atomics.notify(words, queue.queue_word(number) >> 2);
+  notify(queue.queue_share(clock()));
 }
 
 /** @param {number} number @param {Place} place */
@@ -153,10 +152,8 @@ function crashed(number, place, error) {
 function alone(number, work) {
   const place = places.get(number);
   if (!place || place.generation !== queue.queue_generation(number)) throw new Tab86Error("closed", "The machine was closed.");
-  const word = queue.queue_word(number) >> 2;
-  while (!queue.queue_hold(number)) Atomics.wait(words, word, Atomics.load(words, word), 1);
+  const word = hold(number);
   try {
-    while (queue.queue_running(number)) Atomics.wait(words, word, Atomics.load(words, word), HOLD_WAIT_MS);
     return busily(() => work(open(place), place));
   } catch (error) {
     throw place.machine && error instanceof WebAssembly.RuntimeError ? Object.assign(new Error(), place.machine.explain(error)) : error;
@@ -217,10 +214,19 @@ function answer(message) {
 
 /** Also for a machine that crashed, or was never made. @param {number} number */
 function remove(number) {
-  const word = queue.queue_word(number) >> 2;
-  while (!queue.queue_hold(number)) Atomics.wait(words, word, Atomics.load(words, word), 1);
-  while (queue.queue_running(number)) Atomics.wait(words, word, Atomics.load(words, word), HOLD_WAIT_MS);
+  hold(number);
   queue.queue_remove(number);
+}
+
+/** Waits until the machine is this worker's alone. @param {number} number @returns {number} the place of its word */
+function hold(number) {
+  const word = queue.queue_word(number) >> 2;
+  while (!queue.queue_hold(number)) {
+    if (!queue.queue_exists(number)) throw new Tab86Error("closed", "The machine was closed.");
+    Atomics.wait(words, word, Atomics.load(words, word), 1);
+  }
+  while (queue.queue_running(number)) Atomics.wait(words, word, Atomics.load(words, word), HOLD_WAIT_MS);
+  return word;
 }
 
 /** Whether a block of memory is all zero. @param {Int32Array} block */

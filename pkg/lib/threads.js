@@ -21,6 +21,7 @@ import { startWorker } from "./start-worker.js";
  * @property {Worker} worker
  * @property {Map<number, { place?: number, resolve: (value: any) => void, reject: (error: Error) => void }>} waiting
  * @property {{ count: number, since: number }} busy what the watchdog saw last
+ * @property {boolean} ended it failed and is about to be replaced
  */
 
 /** The run queue's own memory: its module's data and a small stack for each worker. */
@@ -36,6 +37,8 @@ const INITIAL_PAGES = 256;
 /** A worker that is in one slice for so long is taken for dead: slices take 6 ms. */
 const DEAD_MS = 30_000;
 const WATCH_MS = 2_000;
+/** How long a worker may go on after it was ended. */
+const ENDING_MS = 250;
 /** How long workers and memories are kept when there is no machine. */
 const LINGER_MS = 3_000;
 
@@ -187,6 +190,7 @@ export class Threads {
   #ask(worker, message, transfer = []) {
     const thread = this.#threads[worker];
     if (!thread) return Promise.reject(new Tab86Error("closed", "The pool was closed."));
+    if (thread.ended) return this.#later(worker, message, transfer);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       thread.waiting.set(id, { place: message.place, resolve, reject });
@@ -196,6 +200,12 @@ export class Threads {
       this.#queue.queue_ring(worker);
       this.#notify(worker);
     });
+  }
+
+  /** Asks the worker that takes the place of one that is ending. @param {number} worker @param {any} message @param {Transferable[]} transfer */
+  async #later(worker, message, transfer) {
+    await new Promise((resolve) => setTimeout(resolve, 2 * ENDING_MS));
+    return this.#ask(worker, message, transfer);
   }
 
   /** @param {number} worker */
@@ -232,7 +242,7 @@ export class Threads {
   #addThread(number) {
     const worker = startWorker(new URL("pool-worker.js", this.#build.folder), `tab86 worker ${number}`);
     /** @type {Thread} */
-    const thread = { worker, waiting: new Map(), busy: { count: 0, since: 0 } };
+    const thread = { worker, waiting: new Map(), busy: { count: 0, since: 0 }, ended: false };
     this.#threads[number] = thread;
     new Int32Array(this.#board).fill(0, 2 * number, 2 * number + 2);
     worker.onmessage = ({ data }) => this.#receive(thread, data);
@@ -281,20 +291,28 @@ export class Threads {
    * @param {number} number @param {Thread} thread @param {string} why
    */
   #replace(number, thread, why) {
-    if (this.#threads[number] !== thread) return;
+    if (this.#threads[number] !== thread || thread.ended) return;
+    thread.ended = true;
+    for (const place of this.#places.keys()) this.#queue.queue_detach(number, place);
     thread.worker.terminate();
-    const lost = new Set([this.#queue.queue_abandon(number)]);
     const error = new Tab86Error("internal", `A worker of the emulator failed: ${why}.`);
-    for (const { place, reject } of thread.waiting.values()) {
-      // It may have died in the middle of this.
-      if (place !== undefined) lost.add(place);
+    // Requests that it may have died of, or in the middle of.
+    const lost = [...thread.waiting.values()].map(({ place, reject }) => {
       reject(error);
-    }
-    // One that never worked would fail again at once.
+      return place ?? -1;
+    });
+    // A thread may go on for a moment after `terminate`: until then its machine may come back whole.
+    window.setTimeout(() => this.#bury(number, thread, lost, error), ENDING_MS);
+  }
+
+  /** @param {number} number @param {Thread} thread @param {number[]} lost places @param {Tab86Error} error */
+  #bury(number, thread, lost, error) {
+    if (this.#threads[number] !== thread) return;
     const worked = new Int32Array(this.#board)[2 * number + 1] !== 0;
-    if (!worked) for (const place of this.#places.keys()) lost.add(place);
-    for (const place of lost) this.#lose(place, error);
+    const all = worked ? [...lost, this.#queue.queue_abandon(number)] : [...this.#places.keys()];
+    for (const place of new Set(all)) this.#lose(place, error);
     for (const worker of this.#threads.keys()) this.#notify(worker);
+    // One that never worked would fail again at once.
     if (!worked) return this.#stop();
     this.#addThread(number);
     void this.#attachAll(number).catch(() => {});
@@ -306,6 +324,7 @@ export class Threads {
     if (!tenant) return;
     this.#queue.queue_stop(place);
     this.#notify(this.#queue.queue_release(place));
+    Atomics.notify(this.#words, this.#queue.queue_word(place) >> 2);
     tenant.error(error);
     tenant.state("crashed");
   }

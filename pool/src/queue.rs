@@ -241,6 +241,12 @@ impl RunQueue {
             .is_some()
     }
 
+    /// Whether there is a VM in this place.
+    #[must_use]
+    pub fn exists(&self, vm: usize) -> bool {
+        self.slots[vm].word().state() != State::Free
+    }
+
     /// Whether a worker runs a VM now.
     #[must_use]
     pub fn running(&self, vm: usize) -> bool {
@@ -281,9 +287,10 @@ impl RunQueue {
         self.slots[vm].attached.fetch_or(1 << worker, Relaxed);
     }
 
-    /// The worker has not got the VM's memory any more.
+    /// The worker begins no slice of the VM any more: it has not got its memory, or it is about to be ended.
     pub fn detach(&self, worker: usize, vm: usize) {
-        self.slots[vm].attached.fetch_and(!(1 << worker), Relaxed);
+        self.slots[vm].attached.fetch_and(!(1 << worker), SeqCst);
+        fence(SeqCst);
     }
 
     /// Takes the VM that comes first, if one wants to run. The worker must give it back with [`done`](Self::done).
@@ -292,9 +299,15 @@ impl RunQueue {
             let (vm, word) = self.first(worker, now)?;
             let slot = &self.slots[vm];
             let taken = word.to(State::Running).of(worker).without(WAKE);
-            if slot.word.compare_exchange(word.0, taken.0, AcqRel, Relaxed).is_ok() {
+            if slot.word.compare_exchange(word.0, taken.0, AcqRel, Relaxed).is_err() {
+                continue;
+            }
+            fence(SeqCst);
+            if slot.knows(worker) {
                 return Some(vm);
             }
+            // Detached meanwhile: a worker that is about to be ended must not begin anything.
+            slot.change(|word| Some(word.to(State::Ready)));
         }
     }
 

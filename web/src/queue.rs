@@ -97,6 +97,12 @@ pub fn queue_hold(vm: u32) -> bool {
     QUEUE.hold(place(vm))
 }
 
+/// Whether there is a VM in this place.
+#[wasm_bindgen]
+pub fn queue_exists(vm: u32) -> bool {
+    QUEUE.exists(place(vm))
+}
+
 /// Whether a worker runs the VM now: a hold is not exclusive yet.
 #[wasm_bindgen]
 pub fn queue_running(vm: u32) -> bool {
@@ -121,7 +127,7 @@ pub fn queue_attach(worker: u32, vm: u32) {
     QUEUE.attach(thread(worker), place(vm));
 }
 
-/// The worker cannot run the VM any more.
+/// The worker begins no slice of the VM any more.
 #[wasm_bindgen]
 pub fn queue_detach(worker: u32, vm: u32) {
     QUEUE.detach(thread(worker), place(vm));
@@ -151,10 +157,10 @@ pub fn queue_done_stopped(vm: u32, used: f64) -> bool {
     QUEUE.done(place(vm), Next::Stopped, us(used))
 }
 
-/// Rings a sleeping worker if there is work for it too. Returns whom to notify.
+/// After every slice: rings a sleeping worker if there is work for it too. Returns whom to notify.
 #[wasm_bindgen]
-pub fn queue_share() -> i32 {
-    worker(QUEUE.share())
+pub fn queue_share(now: f64) -> i32 {
+    worker(QUEUE.share(us(now)))
 }
 
 /// Prepares to sleep: until when (maybe infinity), or -1: there is a VM to run. `queue_awake` must follow.
