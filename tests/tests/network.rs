@@ -5,8 +5,11 @@ use emulator_core::devices::block::MemoryBlock;
 use emulator_core::machine::{DriveConfig, MachineConfig, NetworkKind};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fs;
-use std::process::ExitCode;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, ExitCode};
 use tab86_tests::net::{GATEWAY, Gateway, Guest, MTU, config};
+use tungstenite::{Message, WebSocket};
 
 const MACS: [[u8; 6]; 2] = [[0x52, 0x54, 0x00, 0x86, 0x00, 0x01], [0x52, 0x54, 0x00, 0x86, 0x00, 0x02]];
 const ISA: NetworkKind = NetworkKind::Isa { base: 0x300, irq: 10 };
@@ -16,11 +19,12 @@ const PATIENCE: usize = 120_000;
 /// Name, guest files, test.
 type Test = (&'static str, &'static [&'static str], fn() -> Result<(), Failed>);
 
-const TESTS: [Test; 4] = [
+const TESTS: [Test; 5] = [
     ("ipxe_gets_an_address", &["ipxe.iso"], ipxe),
     ("debian_brings_up_the_pci_card_by_dhcp", DEBIAN, || debian(NetworkKind::Pci)),
     ("debian_brings_up_the_isa_card_by_dhcp", DEBIAN, || debian(ISA)),
     ("two_machines_ping_and_copy_a_file", DEBIAN, two_machines),
+    ("the_command_line_reaches_a_relay", DEBIAN, command_line),
 ];
 const DEBIAN: &[&str] = &["debian-vmlinuz", "debian-initrd.gz"];
 
@@ -153,5 +157,65 @@ fn two_machines() -> Result<(), Failed> {
         assert!(counters.from_guest.bytes > 4 << 20 && counters.to_guest.bytes > 4 << 20, "{counters:?}");
         assert_eq!((counters.from_guest.dropped, counters.to_guest.dropped), (0, before[n]), "{counters:?}");
     }
+    Ok(())
+}
+
+/// A relay with the gateway behind it: one binary message is one frame.
+fn serve(mut socket: WebSocket<TcpStream>) -> Gateway {
+    let mut gateway = Gateway::default();
+    while let Ok(message) = socket.read() {
+        if let Message::Binary(frame) = message
+            && let Some(answer) = gateway.answer(&frame)
+            && socket.send(Message::binary(answer)).is_err()
+        {
+            break;
+        }
+    }
+    gateway
+}
+
+fn command_line() -> Result<(), Failed> {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("relay");
+    fs::create_dir_all(&scratch)?;
+    let (capture, stats) = (scratch.join("frames.pcap"), scratch.join("stats.json"));
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let relay = format!("relay=ws://{}/r/test", listener.local_addr()?);
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        serve(tungstenite::accept(stream).expect("a WebSocket"))
+    });
+    let ping = format!("until ping -c 2 -W 1 {GATEWAY}; do sleep 1; done; echo ping=$?\\n");
+    let out = Command::new(env!("CARGO_BIN_EXE_tab86-under-test"))
+        .arg("run")
+        .args(["--net", &relay, "--mac", "02:00:00:00:86:01", "--timeout", "240"])
+        .arg("--pcap")
+        .arg(&capture)
+        .arg("--stats")
+        .arg(&stats)
+        .arg("--kernel")
+        .arg(tab86_tests::guests().join("debian-vmlinuz"))
+        .arg("--initrd")
+        .arg(tab86_tests::guests().join("debian-initrd.gz"))
+        .args(["--append", "console=tty0 console=ttyS0 mitigations=off tsc=reliable cryptomgr.notests"])
+        .args(["--until-serial", "READY", "--type", &ping, "--until-screen", "ping=0"])
+        .output()?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains("the relay is connected"), "{said}");
+    let gateway = server.join().expect("the relay");
+    assert_eq!(gateway.leases, [[2, 0, 0, 0, 0x86, 1]]);
+    assert!(gateway.echoes >= 2);
+    let stats: serde_json::Value = serde_json::from_slice(&fs::read(stats)?)?;
+    let frames = |way: &str| stats["network"][way]["frames"].as_u64().unwrap_or_default();
+    assert!(frames("sent") >= 4 && frames("received") >= 4, "{stats}");
+    // Every frame is in the capture, and nothing else.
+    let capture = fs::read(capture)?;
+    let (mut at, mut count) = (24, 0);
+    while let Some(length) = capture.get(at + 8..at + 12) {
+        at += 16 + u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        count += 1;
+    }
+    assert_eq!(at, capture.len());
+    assert!(count >= frames("sent") + frames("received"), "{count}");
     Ok(())
 }
