@@ -272,3 +272,29 @@ fn check_image(what: &'static str, bytes: u64, sector: u64) -> Result<(), Config
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(mac: [u8; 6], kind: NetworkKind, serials: usize) -> Result<(), ConfigError> {
+        let network = Some(NetworkConfig { mac, kind });
+        let bios = vec![0; 64 << 10];
+        MachineConfig { memory: MIN_MEMORY, cpus: 1, bios, serials, network, ..MachineConfig::default() }.check()
+    }
+
+    #[test]
+    fn network_cards_that_cannot_be_are_refused() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let isa = |base, irq| NetworkKind::Isa { base, irq };
+        assert_eq!(with(mac, NetworkKind::Pci, 4), Ok(()));
+        assert_eq!(with(mac, isa(0x300, 3), 1), Ok(()));
+        assert_eq!(with(mac, isa(0x300, 3), 2), Err(ConfigError::NetworkIrq(3)));
+        assert_eq!(with(mac, isa(0x300, 14), 1), Err(ConfigError::NetworkIrq(14)));
+        assert_eq!(with(mac, isa(0x310, 3), 1), Err(ConfigError::NetworkBase(0x310)));
+        assert_eq!(with([0; 6], NetworkKind::Pci, 1), Err(ConfigError::Mac([0; 6])));
+        let group = with([0x33, 0x33, 0, 0, 0, 1], NetworkKind::Pci, 1).expect_err("a group's address");
+        assert!(group.to_string().starts_with("33:33:00:00:00:01 cannot be"), "{group}");
+        assert_eq!(group.code(), "bad-network");
+    }
+}
