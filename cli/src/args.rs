@@ -217,6 +217,11 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
     if o.relay.is_none() && (o.mac.is_some() || o.pcap.is_some() || o.nic != NetworkKind::Pci) {
         return Err(ArgError::Conflict("--nic, --mac and --pcap want a network: add --net relay=URL"));
     }
+    if o.relay.is_some() && o.clock == ClockMode::Deterministic {
+        return Err(ArgError::Conflict(
+            "--net relay needs --clock realtime: the other clock skips the time that answers take",
+        ));
+    }
     if o.terminal == Some(true) && stdout_taken {
         return Err(ArgError::Conflict("--display terminal leaves no room for --serial stdio or --firmware-log -"));
     }
@@ -436,6 +441,7 @@ mod tests {
             ("--net relay=http://relay.example/", "ws://HOST"),
             ("--net relay=", "ws://HOST"),
             ("--mac 02:00:00:00:00:01", "--net relay"),
+            ("--net relay=ws://h/ --clock deterministic", "--clock realtime"),
             ("--net relay=ws://h/ --mac 02:00:00:00:00", "six bytes"),
             ("--net relay=ws://h/ --mac 2:0:0:0:0:zz", "six bytes"),
             ("--net relay=ws://h/ --nic isa=300,10", "isa=BASE,IRQ"),
