@@ -1,8 +1,9 @@
 //! The command line of `tab86 run`: the machine, and the script that its flags make in their order.
 
 use crate::keys::{self, Stroke};
+use crate::net::relay::{RelayUrl, UrlError};
 use emulator_core::cpu::state::CpuModel;
-use emulator_core::machine::ClockMode;
+use emulator_core::machine::{ClockMode, NetworkKind};
 use lexopt::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub enum ArgError {
     /// A key that does not exist.
     #[error("--type: {0}")]
     Key(#[from] keys::KeyError),
+    /// A relay that cannot be.
+    #[error("--net relay: {0}")]
+    Relay(#[from] UrlError),
     /// Two flags that exclude one another.
     #[error("{0}")]
     Conflict(&'static str),
@@ -121,6 +125,11 @@ pub struct Options {
     pub cpus: usize,
     pub serial: SerialArg,
     pub clock: ClockMode,
+    /// The relay at the other end of the network cable; `None`: no network card.
+    pub relay: Option<RelayUrl>,
+    pub nic: NetworkKind,
+    pub mac: Option<[u8; 6]>,
+    pub pcap: Option<PathBuf>,
     pub timeout: Option<Duration>,
     pub max_instructions: Option<u64>,
     pub debug_exit: Option<u16>,
@@ -150,7 +159,7 @@ impl Options {
             }
         }
         let steps = self.script.iter().chain(&self.at_end).filter_map(file);
-        steps.chain(&self.stats)
+        steps.chain(&self.stats).chain(&self.pcap)
     }
 }
 
@@ -180,7 +189,10 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
             "memory" => o.memory = mebibytes(&parser.value()?.string()?)?,
             "cpu" => o.cpu = Some(cpu_model(parser.value()?.string()?)?),
             "cpus" => o.cpus = parser.value()?.parse()?,
-            "net" => net(parser.value()?.string()?)?,
+            "net" => o.relay = net(parser.value()?.string()?)?,
+            "nic" => o.nic = nic(parser.value()?.string()?)?,
+            "mac" => o.mac = Some(mac(parser.value()?.string()?)?),
+            "pcap" => o.pcap = Some(parser.value()?.into()),
             "serial" => o.serial = serial(parser.value()?.string()?)?,
             "clock" => o.clock = clock(parser.value()?.string()?)?,
             "timeout" => o.timeout = Some(seconds(parser.value()?.string()?)?),
@@ -202,6 +214,14 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
     }
     (o.script, o.at_end) = arrange(steps);
     let stdout_taken = o.serial == SerialArg::Stdio || o.firmware_log == Some(Sink::Stdout);
+    if o.relay.is_none() && (o.mac.is_some() || o.pcap.is_some() || o.nic != NetworkKind::Pci) {
+        return Err(ArgError::Conflict("--nic, --mac and --pcap want a network: add --net relay=URL"));
+    }
+    if o.relay.is_some() && o.clock == ClockMode::Deterministic {
+        return Err(ArgError::Conflict(
+            "--net relay needs --clock realtime: the other clock skips the time that answers take",
+        ));
+    }
     if o.terminal == Some(true) && stdout_taken {
         return Err(ArgError::Conflict("--display terminal leaves no room for --serial stdio or --firmware-log -"));
     }
@@ -259,15 +279,46 @@ fn cpu_model(text: String) -> Result<CpuModel, ArgError> {
     }
 }
 
-fn net(text: String) -> Result<(), ArgError> {
+fn net(text: String) -> Result<Option<RelayUrl>, ArgError> {
     match text.as_str() {
-        "none" => Ok(()),
-        "user" => Err(ArgError::Missing("--net user", "this version has no network card")),
-        other if other.starts_with("relay=") => {
-            Err(ArgError::Missing("--net relay", "this version has no network card"))
-        }
-        _ => bad("--net", "none, user or relay=URL", text),
+        "none" => Ok(None),
+        "user" => Err(ArgError::Missing(
+            "--net user",
+            "this version has no gateway of its own, use --net relay=URL with a relay",
+        )),
+        other => match other.strip_prefix("relay=") {
+            Some(url) => Ok(Some(RelayUrl::parse(url)?)),
+            None => bad("--net", "none, user or relay=URL", text),
+        },
     }
+}
+
+/// I/O base and interrupt of an ISA card that was told neither.
+const ISA_CARD: NetworkKind = NetworkKind::Isa { base: 0x300, irq: 10 };
+
+fn nic(text: String) -> Result<NetworkKind, ArgError> {
+    let isa = |places: &str| {
+        let (base, irq) = places.split_once(',')?;
+        let base = u16::from_str_radix(base.strip_prefix("0x")?, 16).ok()?;
+        Some(NetworkKind::Isa { base, irq: irq.parse().ok()? })
+    };
+    let kind = match text.as_str() {
+        "pci" => Some(NetworkKind::Pci),
+        "isa" => Some(ISA_CARD),
+        other => other.strip_prefix("isa=").and_then(isa),
+    };
+    kind.map_or_else(|| bad("--nic", "pci, isa or isa=BASE,IRQ such as isa=0x300,10", text), Ok)
+}
+
+fn mac(text: String) -> Result<[u8; 6], ArgError> {
+    let mut mac = [0; 6];
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let read = |part: &&str| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten();
+    match parts.iter().map(read).collect::<Option<Vec<u8>>>() {
+        Some(bytes) if bytes.len() == 6 => mac.copy_from_slice(&bytes),
+        _ => return bad("--mac", "six bytes such as 02:00:00:12:34:56", text),
+    }
+    Ok(mac)
 }
 
 fn serial(text: String) -> Result<SerialArg, ArgError> {
@@ -365,6 +416,17 @@ mod tests {
     }
 
     #[test]
+    fn the_network_card_is_described() {
+        let o = parsed("--net relay=ws://127.0.0.1:8086/r/lab --nic isa=0x280,5 --mac 02:00:00:12:34:5F --pcap a.pcap");
+        let o = o.unwrap();
+        assert_eq!(o.relay, RelayUrl::parse("ws://127.0.0.1:8086/r/lab").ok());
+        assert_eq!(o.nic, NetworkKind::Isa { base: 0x280, irq: 5 });
+        assert_eq!(o.mac, Some([2, 0, 0, 0x12, 0x34, 0x5f]));
+        assert!(o.outputs().any(|path| path.ends_with("a.pcap")));
+        assert_eq!(parsed("--net none").unwrap().relay, None);
+    }
+
+    #[test]
     fn nonsense_is_one_sentence() {
         for (line, part) in [
             ("--frobnicate", "--frobnicate"),
@@ -373,7 +435,16 @@ mod tests {
             ("--memory lots", "a number of MiB"),
             ("--memory 99999999999999999", "a number of MiB"),
             ("--cpu z80", "486, pentium, p3 or p4"),
-            ("--net user", "network"),
+            ("--net user", "gateway"),
+            ("--net bridge", "none, user or relay=URL"),
+            ("--net relay=wss://relay.example/", "ws:// address"),
+            ("--net relay=http://relay.example/", "ws://HOST"),
+            ("--net relay=", "ws://HOST"),
+            ("--mac 02:00:00:00:00:01", "--net relay"),
+            ("--net relay=ws://h/ --clock deterministic", "--clock realtime"),
+            ("--net relay=ws://h/ --mac 02:00:00:00:00", "six bytes"),
+            ("--net relay=ws://h/ --mac 2:0:0:0:0:zz", "six bytes"),
+            ("--net relay=ws://h/ --nic isa=300,10", "isa=BASE,IRQ"),
             ("--type <F99>", "<F99>"),
             ("--timeout -1", "seconds"),
         ] {

@@ -17,6 +17,19 @@ pub enum Input {
     Terminal(crossterm::event::Event),
     /// Ctrl-A x.
     Quit,
+    /// Something about the network.
+    Network(Notice),
+}
+
+/// News of the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Frames have come, or there is room for more to go.
+    Frames,
+    /// The relay is connected.
+    Up,
+    /// The relay cannot be reached, and why.
+    Down(String),
 }
 
 /// Raw mode of the terminal, for as long as this lives.
@@ -70,6 +83,11 @@ impl Console {
             }
         });
         console
+    }
+
+    /// For others who have something to say.
+    pub fn sender(&self) -> Sender<Input> {
+        self.sender.clone()
     }
 
     /// What came, without waiting.

@@ -1,9 +1,10 @@
 //! Files that a machine starts with: firmware, kernels, disk images.
 
 use crate::args::{ImageArg, Options};
+use crate::net;
 use emulator_core::devices::block::{BlockBackend, BlockError, BlockStatus, Overlay};
 use emulator_core::machine::loader::LoadError;
-use emulator_core::machine::{ConfigError, DriveConfig, MachineConfig};
+use emulator_core::machine::{ConfigError, DriveConfig, MachineConfig, NetworkConfig};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -201,6 +202,7 @@ pub fn machine_config(o: &Options) -> Result<MachineConfig, ImageError> {
         start_time: start_time(o),
         serials: 1,
         debug_exit: o.debug_exit,
+        network: o.relay.as_ref().map(|_| NetworkConfig { mac: o.mac.unwrap_or_else(net::random_mac), kind: o.nic }),
         ..MachineConfig::default()
     };
     // What is wrong with a number is said before any file is opened.
@@ -221,7 +223,8 @@ pub fn machine_config(o: &Options) -> Result<MachineConfig, ImageError> {
     Ok(config)
 }
 
-fn start_time(o: &Options) -> i64 {
+/// Seconds since 1970 at power-on.
+pub fn start_time(o: &Options) -> i64 {
     use emulator_core::machine::ClockMode;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     match o.clock {

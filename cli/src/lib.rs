@@ -5,6 +5,7 @@ mod args;
 mod console;
 mod images;
 mod keys;
+mod net;
 mod output;
 mod session;
 mod terminal;

@@ -2,7 +2,7 @@
 
 use crate::args::Sink;
 use emulator_core::devices::vga::render::Picture;
-use emulator_core::machine::Machine;
+use emulator_core::machine::{Machine, Traffic};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -96,6 +96,10 @@ impl Writer {
     }
 }
 
+fn traffic(t: Traffic) -> serde_json::Value {
+    serde_json::json!({ "frames": t.frames, "bytes": t.bytes, "dropped": t.dropped })
+}
+
 /// Saves the figures of a run.
 ///
 /// # Errors
@@ -113,6 +117,10 @@ pub fn stats(machine: &Machine, path: &Path, took: Duration, end: &str, status: 
         "ram_hash": format!("{:016x}", machine.ram_hash()),
         "end": end,
         "status": status,
+        "network": machine.network_counters().map(|c| serde_json::json!({
+            "received": traffic(c.to_guest),
+            "sent": traffic(c.from_guest),
+        })),
     });
     let text = format!("{figures:#}\n");
     std::fs::write(path, text).map_err(|e| OutputError::Write(path.display().to_string(), e))

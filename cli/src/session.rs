@@ -1,9 +1,12 @@
 //! A run: the machine, its script and its input and output, until something ends it.
 
 use crate::args::{Options, SerialArg, Sink, Step};
-use crate::console::{Console, Input, RawMode};
+use crate::console::{Console, Input, Notice, RawMode};
 use crate::images::{self, ImageError};
 use crate::keys::Stroke;
+use crate::net::Network;
+use crate::net::pcap::Capture;
+use crate::net::relay::Relay;
 use crate::output::{self, OutputError, Writer};
 use crate::terminal::{Command, Display};
 use crossterm::event::{Event, KeyEventKind};
@@ -21,6 +24,8 @@ use thiserror::Error;
 const SLICE: u64 = 1_000_000;
 /// Virtual time between two key strokes: slow enough for a BIOS with room for 15 keys.
 const STROKE_NS: u64 = 20_000_000;
+/// The same with a network: frames wait for the end of a slice.
+const NETWORK_SLICE: u64 = 200_000;
 /// Longest sleep of an idle guest between two looks at the script.
 const NAP: Duration = Duration::from_millis(250);
 /// Most bytes that wait for the guest's serial port.
@@ -43,6 +48,9 @@ pub enum RunError {
     /// No terminal to show the screen in.
     #[error("--display terminal needs a terminal as standard input and output")]
     NoTerminal,
+    /// The relay's thread cannot be started.
+    #[error("cannot use the network: {0}")]
+    Network(std::io::Error),
     /// The terminal fails.
     #[error("cannot use the terminal: {0}")]
     Terminal(#[from] std::io::Error),
@@ -80,6 +88,7 @@ pub struct Session {
     serial_in: VecDeque<u8>,
     serial: Option<Writer>,
     firmware_log: Option<Writer>,
+    network: Option<Network>,
     display: Option<Display>,
     /// The guest has stopped for good and the terminal still shows it.
     stopped: bool,
@@ -106,15 +115,19 @@ pub fn run(options: Options) -> Result<u8, RunError> {
         SerialArg::File(path) => Some(Writer::open(&Sink::File(path.clone()))?),
     };
     let firmware_log = options.firmware_log.as_ref().map(Writer::open).transpose()?;
+    let console = match (interactive, stdio) {
+        (true, _) => Console::terminal(),
+        // Raw mode follows: it decides whether Ctrl-A is a command.
+        (false, true) => Console::stdin(std::io::stdin().is_terminal()),
+        (false, false) => Console::silent(),
+    };
+    let network = network(&options, &console)?;
     let raw = if stdio { RawMode::enter() } else { None };
     let started = Instant::now();
     let mut session = Session {
         machine,
-        console: match (interactive, stdio) {
-            (true, _) => Console::terminal(),
-            (false, true) => Console::stdin(raw.is_some()),
-            (false, false) => Console::silent(),
-        },
+        console,
+        network,
         display: if interactive { Some(Display::open()?) } else { None },
         stopped: false,
         started,
@@ -149,6 +162,15 @@ pub fn run(options: Options) -> Result<u8, RunError> {
     Ok(status)
 }
 
+/// The cable to the relay, if there is to be one.
+fn network(options: &Options, console: &Console) -> Result<Option<Network>, RunError> {
+    let Some(url) = options.relay.clone() else { return Ok(None) };
+    let start = images::start_time(options);
+    let capture = options.pcap.as_ref().map(|path| Capture::create(path, start)).transpose()?;
+    let relay = Relay::connect(url, console.sender()).map_err(RunError::Network)?;
+    Ok(Some(Network::new(relay, capture)))
+}
+
 impl End {
     fn name(self) -> &'static str {
         match self {
@@ -178,9 +200,10 @@ impl Session {
                     return Ok(End::Quit);
                 }
             }
-            self.feed();
+            self.feed()?;
             let count = self.machine.instructions();
-            let left = self.limit.map_or(SLICE, |n| n.saturating_sub(count));
+            let slice = if self.network.is_some() { NETWORK_SLICE } else { SLICE };
+            let left = self.limit.map_or(slice, |n| n.saturating_sub(count));
             if left == 0 {
                 return Ok(End::Limit);
             }
@@ -190,7 +213,7 @@ impl Session {
                 }
                 continue;
             }
-            let exit = self.machine.run(SLICE.min(left), self.host_now());
+            let exit = self.machine.run(slice.min(left), self.host_now());
             self.machine.note_slice_end(self.host_now());
             self.drain()?;
             if let Some(display) = &mut self.display {
@@ -256,8 +279,23 @@ impl Session {
             Input::Serial(data) => self.serial_in.extend(data),
             Input::Quit => return true,
             Input::Terminal(event) => return self.terminal_event(event),
+            Input::Network(notice) => self.notice(notice),
         }
         false
+    }
+
+    /// Tells the user about the connection to the relay.
+    fn notice(&mut self, notice: Notice) {
+        let text = match notice {
+            Notice::Frames => return,
+            Notice::Up => "the relay is connected".to_owned(),
+            Notice::Down(why) => format!("no relay ({why}): trying again until it is there"),
+        };
+        match &mut self.display {
+            Some(display) => display.notify(text),
+            // The terminal may be in raw mode.
+            None => eprint!("tab86: {text}\r\n"),
+        }
     }
 
     /// Takes an event of the terminal; whether it was the wish to quit.
@@ -296,8 +334,11 @@ impl Session {
         false
     }
 
-    /// Hands waiting bytes and key strokes to the guest.
-    fn feed(&mut self) {
+    /// Hands waiting frames, bytes and key strokes to the guest.
+    fn feed(&mut self) -> Result<(), OutputError> {
+        if let Some(network) = &mut self.network {
+            network.deliver(&mut self.machine)?;
+        }
         if !self.serial_in.is_empty() {
             let chunk: Vec<u8> = self.serial_in.iter().copied().take(SERIAL_WINDOW).collect();
             let taken = self.machine.serial_send(0, &chunk);
@@ -313,10 +354,14 @@ impl Session {
             }
             self.next_stroke = now + STROKE_NS;
         }
+        Ok(())
     }
 
     /// Takes what the guest sent.
     fn drain(&mut self) -> Result<(), OutputError> {
+        if let Some(network) = &mut self.network {
+            network.collect(&mut self.machine)?;
+        }
         let data = self.machine.serial_take(0);
         if let (Some(serial), false) = (&mut self.serial, data.is_empty()) {
             serial.write(&data)?;

@@ -4,6 +4,8 @@
 //! `cargo xtask guests` puts them. Those that are assembled from sources of this repository are made on the spot
 //! when they are not there.
 
+pub mod net;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -59,6 +59,7 @@ pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Strea
         start_time: settings.start_time as i64,
         serials,
         debug_exit: None,
+        network: None,
     };
     Ok((config, streams))
 }

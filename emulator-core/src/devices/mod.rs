@@ -13,6 +13,7 @@ pub mod ide;
 pub mod io_apic;
 pub mod isa_bridge;
 pub mod local_apic;
+pub mod ne2000;
 pub mod pci;
 pub mod pci_config;
 pub mod pic;

@@ -17,6 +17,7 @@ use crate::devices::ide::Ide;
 use crate::devices::io_apic::{self, IoApic};
 use crate::devices::isa_bridge::IsaBridge;
 use crate::devices::local_apic::{self, LocalApic};
+use crate::devices::ne2000::{self, Ne2000};
 use crate::devices::pci::{self, ConfigAddress, PciFunction};
 use crate::devices::pic::Pic;
 use crate::devices::pit::Pit;
@@ -58,6 +59,7 @@ enum Slot {
     IsaBridge,
     Pm,
     Fpu,
+    Network,
 }
 
 /// Memory windows of the VGA's BAR 2 and the classic window.
@@ -90,6 +92,7 @@ pub struct Board {
     pub(super) floppy: Floppy,
     pub(super) ide: Ide,
     pub(super) vga: Vga,
+    pub(super) network: Option<Ne2000>,
     pub(super) fw_cfg: FwCfg,
     firmware_log: FirmwareLog,
     debug_exit: Option<(u16, DebugExit)>,
@@ -177,6 +180,7 @@ impl Board {
             floppy: Floppy::new(),
             ide: Ide::new(),
             vga: Vga::new(),
+            network: None,
             fw_cfg,
             firmware_log: FirmwareLog,
             debug_exit: debug_exit.map(|port| (port, DebugExit::new(port))),
@@ -211,6 +215,7 @@ impl Board {
         self.floppy.reset(cx);
         self.ide.reset(cx);
         self.vga.reset(cx);
+        self.network.iter_mut().for_each(|n| n.reset(cx));
         self.fw_cfg.reset(cx);
         self.host_bridge.reset(cx);
         self.isa_bridge.reset(cx);
@@ -274,6 +279,9 @@ impl Board {
         if let Some(bar) = self.ide.pci().mapped(4).filter(|b| b.io) {
             put(bar.base as u16, bar.size as u16, Slot::Ide);
         }
+        if let Some(base) = self.network.as_ref().and_then(Ne2000::base) {
+            put(base, ne2000::PORTS, Slot::Network);
+        }
         for window in [self.pm.pm_window(), self.pm.smbus_window()].into_iter().flatten() {
             put(window.base, window.len, Slot::Pm);
         }
@@ -307,7 +315,13 @@ impl Board {
     pub fn with<R>(&mut self, icount: u64, f: impl FnOnce(&mut Parts, &mut IoCtx) -> R) -> R {
         let now = self.now(icount);
         let r = f(
-            &mut Parts { i8042: &mut self.i8042, uarts: &mut self.uarts, rtc: &mut self.rtc, pm: &mut self.pm },
+            &mut Parts {
+                i8042: &mut self.i8042,
+                uarts: &mut self.uarts,
+                rtc: &mut self.rtc,
+                pm: &mut self.pm,
+                network: &mut self.network,
+            },
             cx!(self, now),
         );
         self.settle();
@@ -329,6 +343,11 @@ impl Board {
                 }
                 EventId::IdePrimary | EventId::IdeSecondary => self.ide.on_event(event, cx),
                 EventId::Floppy => self.floppy.on_event(event, cx),
+                EventId::Network | EventId::NetworkReceive => {
+                    if let Some(card) = &mut self.network {
+                        card.on_event(event, cx);
+                    }
+                }
                 EventId::VgaRetrace => self.vga.on_event(event, cx),
                 EventId::PmTimer => self.pm.on_event(event, cx),
                 EventId::Hpet0 | EventId::Hpet1 | EventId::Hpet2 => self.hpet.on_event(event, cx),
@@ -398,6 +417,7 @@ impl Board {
             (1, 1) => &mut self.ide,
             (1, 3) => &mut self.pm,
             (2, 0) => &mut self.vga,
+            (ne2000::PCI_SLOT, 0) => self.network.as_mut()?.pci_function()?,
             _ => return None,
         })
     }
@@ -422,6 +442,7 @@ impl Board {
             (1, 1) => Some(&mut self.ide),
             (1, 3) => Some(&mut self.pm),
             (2, 0) => Some(&mut self.vga),
+            (ne2000::PCI_SLOT, 0) => self.network.as_mut().and_then(Ne2000::pci_function),
             _ => None,
         };
         pci::config_write(function, t.offset, size, value, cx);
@@ -453,6 +474,8 @@ pub struct Parts<'a> {
     pub rtc: &'a mut Rtc,
     /// Power management.
     pub pm: &'a mut Pm,
+    /// Network card.
+    pub network: &'a mut Option<Ne2000>,
 }
 
 impl CpuBus for Board {
@@ -489,6 +512,15 @@ impl CpuBus for Board {
             Slot::PciData => return self.pci_data_read(port, size),
             Slot::IsaBridge => read_port!(self.isa_bridge, port, size, cx),
             Slot::Pm => read_port!(self.pm, port, size, cx),
+            Slot::Network => {
+                let Some(card) = &mut self.network else { return Self::open_bus(size) };
+                let value = read_port!(card, port, size, cx);
+                if !self.irq.changed() {
+                    // Most accesses move data: nothing to settle.
+                    return value;
+                }
+                value
+            }
         };
         self.settle();
         value
@@ -523,6 +555,13 @@ impl CpuBus for Board {
             Slot::IsaBridge if size == 4 => return self.config_address.write(value),
             Slot::IsaBridge => write_port!(self.isa_bridge, port, size, value, cx),
             Slot::Pm => write_port!(self.pm, port, size, value, cx),
+            Slot::Network => {
+                let Some(card) = &mut self.network else { return };
+                write_port!(card, port, size, value, cx);
+                if !self.irq.changed() {
+                    return;
+                }
+            }
         }
         self.settle();
     }

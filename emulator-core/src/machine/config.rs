@@ -4,6 +4,7 @@ use super::clock::ClockMode;
 use super::loader::LoadError;
 use crate::cpu::state::CpuModel;
 use crate::devices::block::BlockBackend;
+use crate::devices::ne2000::{ISA_BASES, ISA_IRQS};
 use thiserror::Error;
 
 /// Least RAM: firmware and boot loaders need the first mebibyte and a little more.
@@ -33,6 +34,31 @@ impl std::fmt::Debug for DriveConfig {
             Self::Cdrom(_) => "Cdrom",
         })
     }
+}
+
+/// How a network card is plugged in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkKind {
+    /// RTL8029 on the PCI bus.
+    #[default]
+    Pci,
+    /// NE2000 on the ISA bus.
+    Isa {
+        /// First I/O port, one of [`ISA_BASES`].
+        base: u16,
+        /// Interrupt line, one of [`ISA_IRQS`].
+        irq: u8,
+    },
+}
+
+/// A network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Its address. The host chooses one for each machine, as a rule locally administered (bit 1 of the first
+    /// byte), because frames for equal addresses cannot be told apart on one network.
+    pub mac: [u8; 6],
+    /// The card.
+    pub kind: NetworkKind,
 }
 
 /// Everything that a machine starts with.
@@ -72,6 +98,8 @@ pub struct MachineConfig {
     pub serials: usize,
     /// Port of the isa-debug-exit device.
     pub debug_exit: Option<u16>,
+    /// The network card, if there is one.
+    pub network: Option<NetworkConfig>,
 }
 
 /// Why a machine cannot be made as asked.
@@ -122,6 +150,15 @@ pub enum ConfigError {
     /// Unknown letter.
     #[error("unknown boot device `{0}`: use a (floppy), c (hard disk), d (CD-ROM) or n (network)")]
     BootOrder(char),
+    /// Not the address of one station.
+    #[error("{} cannot be a card's address: the first byte must be even and not all may be zero", mac(.0))]
+    Mac([u8; 6]),
+    /// Ports that other devices use.
+    #[error("a network card cannot have I/O base {0:#x}: use {bases}", bases = list(ISA_BASES.iter().map(|b| format!("{b:#x}"))))]
+    NetworkBase(u16),
+    /// A line that other devices use.
+    #[error("a network card cannot have IRQ {0}: use {irqs}", irqs = list(ISA_IRQS.iter().map(u8::to_string)))]
+    NetworkIrq(u8),
 }
 
 impl ConfigError {
@@ -138,8 +175,17 @@ impl ConfigError {
             Self::EmptyImage(_) => "empty-image",
             Self::OddSize { .. } | Self::FloppyTooLarge(_) => "bad-image-size",
             Self::BootOrder(_) => "bad-boot-order",
+            Self::Mac(_) | Self::NetworkBase(_) | Self::NetworkIrq(_) => "bad-network",
         }
     }
+}
+
+fn mac(mac: &[u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
 }
 
 fn size(bytes: u64) -> String {
@@ -192,10 +238,28 @@ impl MachineConfig {
                 DriveConfig::Cdrom(None) => {}
             }
         }
+        if let Some(network) = &self.network {
+            self.check_network(network)?;
+        }
         match self.boot_order.chars().find(|c| !"acdn".contains(*c)) {
             Some(c) => Err(ConfigError::BootOrder(c)),
             None => Ok(()),
         }
+    }
+
+    fn check_network(&self, network: &NetworkConfig) -> Result<(), ConfigError> {
+        if network.mac[0] & 1 != 0 || network.mac == [0; 6] {
+            return Err(ConfigError::Mac(network.mac));
+        }
+        let NetworkKind::Isa { base, irq } = network.kind else { return Ok(()) };
+        if !ISA_BASES.contains(&base) {
+            return Err(ConfigError::NetworkBase(base));
+        }
+        // The second serial port's line.
+        if !ISA_IRQS.contains(&irq) || (irq == 3 && self.serials > 1) {
+            return Err(ConfigError::NetworkIrq(irq));
+        }
+        Ok(())
     }
 }
 
@@ -206,5 +270,31 @@ fn check_image(what: &'static str, bytes: u64, sector: u64) -> Result<(), Config
         Err(ConfigError::OddSize { what, bytes, sector })
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(mac: [u8; 6], kind: NetworkKind, serials: usize) -> Result<(), ConfigError> {
+        let network = Some(NetworkConfig { mac, kind });
+        let bios = vec![0; 64 << 10];
+        MachineConfig { memory: MIN_MEMORY, cpus: 1, bios, serials, network, ..MachineConfig::default() }.check()
+    }
+
+    #[test]
+    fn network_cards_that_cannot_be_are_refused() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let isa = |base, irq| NetworkKind::Isa { base, irq };
+        assert_eq!(with(mac, NetworkKind::Pci, 4), Ok(()));
+        assert_eq!(with(mac, isa(0x300, 3), 1), Ok(()));
+        assert_eq!(with(mac, isa(0x300, 3), 2), Err(ConfigError::NetworkIrq(3)));
+        assert_eq!(with(mac, isa(0x300, 14), 1), Err(ConfigError::NetworkIrq(14)));
+        assert_eq!(with(mac, isa(0x310, 3), 1), Err(ConfigError::NetworkBase(0x310)));
+        assert_eq!(with([0; 6], NetworkKind::Pci, 1), Err(ConfigError::Mac([0; 6])));
+        let group = with([0x33, 0x33, 0, 0, 0, 1], NetworkKind::Pci, 1).expect_err("a group's address");
+        assert!(group.to_string().starts_with("33:33:00:00:00:01 cannot be"), "{group}");
+        assert_eq!(group.code(), "bad-network");
     }
 }

@@ -1,11 +1,12 @@
 //! What the firmware is told about the machine: fw_cfg items, CMOS bytes and attached drives.
 
 use super::board::Board;
-use super::config::{ConfigError, DriveConfig, MachineConfig};
+use super::config::{ConfigError, DriveConfig, MachineConfig, NetworkKind};
 use super::loader::bzimage;
 use super::loader::multiboot::{self, Module};
 use crate::devices::floppy::format::DriveType;
 use crate::devices::fw_cfg::{BootDevice, FwCfg, MachineFacts};
+use crate::devices::ne2000::Ne2000;
 
 /// The display adapter's PCI identity, whose option ROM the video BIOS is.
 const VGA_ID: (u16, u16) = (0x1234, 0x1111);
@@ -82,6 +83,10 @@ pub(super) fn attach(board: &mut Board, config: MachineConfig) {
             None => {}
         }
     }
+    board.network = config.network.map(|network| match network.kind {
+        NetworkKind::Pci => Ne2000::pci(network.mac),
+        NetworkKind::Isa { base, irq } => Ne2000::isa(network.mac, base, irq),
+    });
     let floppies = [board.floppy.drive_type(0), board.floppy.drive_type(1)];
     board.with(0, |parts, cx| parts.rtc.set_time(config.start_time, cx));
     let rtc = &mut board.rtc;

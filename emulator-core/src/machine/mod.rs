@@ -10,8 +10,9 @@ mod firmware;
 pub mod loader;
 mod slack;
 
+pub use crate::devices::ne2000::{Counters as NetworkCounters, Traffic};
 pub use clock::ClockMode;
-pub use config::{ConfigError, DriveConfig, MachineConfig};
+pub use config::{ConfigError, DriveConfig, MachineConfig, NetworkConfig, NetworkKind};
 
 use crate::bus::CpuBus;
 use crate::cpu::Cpu;
@@ -20,6 +21,7 @@ use crate::cpu::run::CpuExit;
 use crate::cpu::state::{Activity, CpuModel};
 use crate::devices::apic_bus::CpuRequest;
 use crate::devices::i8042::Key;
+use crate::devices::ne2000::Ne2000;
 use crate::devices::vga::render::Picture;
 use crate::devices::vga::text::TextScreen;
 use crate::mem::Memory;
@@ -302,6 +304,53 @@ impl Machine {
     /// What the guest sent over serial port `port` since the last call.
     pub fn serial_take(&mut self, port: usize) -> Vec<u8> {
         self.board.uarts.get_mut(port).map(crate::devices::uart::Uart::take_output).unwrap_or_default()
+    }
+
+    /// Hands the guest a frame from the network: destination to end of data, no frame check sequence; a short
+    /// one is padded. `false` when the frame is lost because the card and its queue are full: a host that would
+    /// rather wait looks at [`network_room`](Self::network_room) first. `true` also for frames that the card
+    /// does not want: another address, an interface that is down, no 14 to 1518 bytes. Without a card nothing
+    /// is lost: `true`.
+    pub fn network_send(&mut self, frame: &[u8]) -> bool {
+        if self.board.network.is_none() {
+            return true;
+        }
+        self.board.with(self.cpus[0].icount, |parts, cx| parts.network.as_mut().is_none_or(|n| n.offer(frame, cx)))
+    }
+
+    /// How many frames [`network_send`](Self::network_send) takes at least.
+    #[must_use]
+    pub fn network_room(&self) -> usize {
+        self.board.network.as_ref().map_or(0, Ne2000::room)
+    }
+
+    /// The next frame that the guest sent, without frame check sequence. The guest's transmitter waits while
+    /// [`QUEUE`](crate::devices::ne2000::QUEUE) frames have not been taken, so a host that has nowhere to put
+    /// them takes and forgets them, or unplugs the cable.
+    pub fn network_take(&mut self) -> Option<Vec<u8>> {
+        let card = self.board.network.as_mut()?;
+        let frame = card.take()?;
+        if card.deferring() {
+            self.board.with(self.cpus[0].icount, |parts, cx| parts.network.iter_mut().for_each(|n| n.resume(cx)));
+        }
+        Some(frame)
+    }
+
+    /// Plugs the network cable in or out.
+    pub fn network_set_link(&mut self, up: bool) {
+        self.board.with(self.cpus[0].icount, |parts, cx| parts.network.iter_mut().for_each(|n| n.set_link(up, cx)));
+    }
+
+    /// Frames and bytes each way since power-on; `None` without a card.
+    #[must_use]
+    pub fn network_counters(&self) -> Option<NetworkCounters> {
+        self.board.network.as_ref().map(Ne2000::counters)
+    }
+
+    /// The network card's address.
+    #[must_use]
+    pub fn network_mac(&self) -> Option<[u8; 6]> {
+        self.board.network.as_ref().map(Ne2000::mac)
     }
 
     /// What the firmware logged since the last call.

@@ -50,6 +50,10 @@ fn initramfs(module_folder: &Path, busybox: &Path) -> Result<Vec<u8>> {
     cpio.file("init", 0o755, recipe("init")?.as_bytes());
     cpio.file("etc/inittab", 0o644, recipe("inittab")?.as_bytes());
     cpio.file("etc/shell", 0o755, recipe("shell")?.as_bytes());
+    cpio.file("etc/network", 0o755, recipe("network")?.as_bytes());
+    cpio.file("etc/udhcpc", 0o755, recipe("udhcpc")?.as_bytes());
+    cpio.file("etc/hosts", 0o644, b"127.0.0.1 localhost tab86\n");
+    cpio.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n");
     cpio.file("etc/filesystems", 0o644, recipe("filesystems")?.as_bytes());
     cpio.file("etc/modules", 0o644, (at_boot.join("\n") + "\n").as_bytes());
     cpio.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
