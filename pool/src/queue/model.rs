@@ -367,3 +367,18 @@ fn a_worker_attaches_beside_a_start() {
         assert!(rung, "the VM waits beside a sleeping worker that can run it");
     });
 }
+
+#[test]
+fn a_deadline_comes_with_the_parking() {
+    model(3, || {
+        let pool = Pool::parked(&[Some(0)]);
+        assert_eq!(pool.queue.next(1, 0), Some(0));
+        let other = pool.clone();
+        let other = thread::spawn(move || {
+            other.queue.done(0, Next::Parked(Some(10)), 0);
+        });
+        assert_eq!(pool.queue.next(0, 5), None, "it ran by its last deadline");
+        other.join().unwrap();
+        assert_eq!(pool.queue.next(0, 10), Some(0));
+    });
+}
