@@ -380,7 +380,9 @@ impl RunQueue {
         self.retire(worker);
     }
 
-    /// Rings one worker's bell, for a message to it. It must be notified.
+    /// Rings one worker's bell, for a message to it that was left before. It must be notified. The worker must look for
+    /// messages after [`sleep`](Self::sleep) and before it waits: a message between its last look and `sleep` is not seen
+    /// by the bell.
     pub fn ring(&self, worker: usize) {
         self.bells[worker].fetch_add(1, SeqCst);
     }
@@ -489,7 +491,6 @@ impl RunQueue {
     }
 }
 
-#[cfg(not(loom))]
 impl Default for RunQueue {
     fn default() -> Self {
         Self::new()
