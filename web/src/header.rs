@@ -118,6 +118,11 @@ impl Default for Header {
 }
 
 impl Header {
+    /// A word of [`word`] itself, for the rings.
+    pub fn word(&self, word: usize) -> &AtomicU32 {
+        &self.words[word]
+    }
+
     /// Reads a word of [`word`].
     pub fn get(&self, word: usize) -> u32 {
         self.words[word].load(Ordering::Acquire)

@@ -17,12 +17,12 @@
 //! | output | 4 chunk wanted | stream: u8; chunk: u32 |
 
 use crate::header::{Header, word};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::AtomicU8;
+use tab86_pool::Ring;
 
 /// Bytes of each ring.
 pub const RING_LEN: u32 = 1 << 16;
-/// Largest payload: small enough that a full record always fits an empty ring.
-pub const MAX_PAYLOAD: usize = 1 << 14;
+pub use tab86_pool::MAX_PAYLOAD;
 
 /// Kinds of records.
 pub mod kind {
@@ -48,10 +48,6 @@ fn storage() -> Box<[AtomicU8]> {
     (0..RING_LEN).map(|_| AtomicU8::new(0)).collect()
 }
 
-fn slot(at: u32) -> usize {
-    (at & (RING_LEN - 1)) as usize
-}
-
 /// The ring that the page fills.
 #[derive(Debug)]
 pub struct InputRing {
@@ -67,6 +63,10 @@ impl InputRing {
         Self { bytes }
     }
 
+    fn ring<'a>(&'a self, header: &'a Header) -> Option<Ring<'a>> {
+        Ring::new(header.word(word::INPUT_HEAD), header.word(word::INPUT_TAIL), &self.bytes)
+    }
+
     /// Forgets what waits.
     pub fn clear(&self, header: &Header) {
         header.set(word::INPUT_HEAD, header.get(word::INPUT_TAIL));
@@ -74,22 +74,7 @@ impl InputRing {
 
     /// Takes the oldest record, if there is one.
     pub fn pop(&self, header: &Header) -> Option<(u8, Vec<u8>)> {
-        let head = header.get(word::INPUT_HEAD);
-        let available = header.get(word::INPUT_TAIL).wrapping_sub(head);
-        if !(4..=RING_LEN).contains(&available) {
-            return None;
-        }
-        let byte = |offset: u32| self.bytes[slot(head.wrapping_add(offset))].load(Ordering::Relaxed);
-        let kind = byte(0);
-        let length = u32::from_le_bytes([byte(1), byte(2), byte(3), 0]);
-        if length > available - 4 {
-            // A page that wrote nonsense loses its input; it cannot harm anything else.
-            header.set(word::INPUT_HEAD, head.wrapping_add(available));
-            return None;
-        }
-        let payload = (4..4 + length).map(byte).collect();
-        header.set(word::INPUT_HEAD, head.wrapping_add(4 + length));
-        Some((kind, payload))
+        self.ring(header)?.pop()
     }
 }
 
@@ -108,6 +93,10 @@ impl OutputRing {
         Self { bytes }
     }
 
+    fn ring<'a>(&'a self, header: &'a Header) -> Option<Ring<'a>> {
+        Ring::new(header.word(word::OUTPUT_HEAD), header.word(word::OUTPUT_TAIL), &self.bytes)
+    }
+
     /// Forgets what waits.
     pub fn clear(&self, header: &Header) {
         header.set(word::OUTPUT_HEAD, header.get(word::OUTPUT_TAIL));
@@ -115,25 +104,12 @@ impl OutputRing {
 
     /// Payload bytes that one more record can carry now.
     pub fn room(&self, header: &Header) -> usize {
-        let used = header.get(word::OUTPUT_TAIL).wrapping_sub(header.get(word::OUTPUT_HEAD));
-        (RING_LEN.saturating_sub(used) as usize).saturating_sub(4).min(MAX_PAYLOAD)
+        self.ring(header).map_or(0, |ring| ring.room())
     }
 
-    /// Appends a record made of `prefix` and `payload`; the caller asked for [`room`](Self::room) before.
-    /// Returns whether it fitted.
+    /// Appends a record made of `prefix` and `payload`. Returns whether there was [`room`](Self::room).
     pub fn push(&self, header: &Header, kind: u8, prefix: &[u8], payload: &[u8]) -> bool {
-        let length = prefix.len() + payload.len();
-        if length > self.room(header) {
-            return false;
-        }
-        let tail = header.get(word::OUTPUT_TAIL);
-        let [l0, l1, l2, _] = (length as u32).to_le_bytes();
-        let record = [kind, l0, l1, l2].into_iter().chain(prefix.iter().copied()).chain(payload.iter().copied());
-        for (i, value) in record.enumerate() {
-            self.bytes[slot(tail.wrapping_add(i as u32))].store(value, Ordering::Relaxed);
-        }
-        header.set(word::OUTPUT_TAIL, tail.wrapping_add(4 + length as u32));
-        true
+        self.ring(header).is_some_and(|ring| ring.push(kind, prefix, payload))
     }
 }
 
@@ -141,40 +117,18 @@ impl OutputRing {
 mod tests {
     use super::*;
 
-    /// What `rings.js` does on the page.
-    fn page_push(ring: &InputRing, header: &Header, kind: u8, payload: &[u8]) {
-        let tail = header.get(word::INPUT_TAIL);
-        let [l0, l1, l2, _] = (payload.len() as u32).to_le_bytes();
-        for (i, value) in [kind, l0, l1, l2].iter().chain(payload).enumerate() {
-            ring.bytes[slot(tail.wrapping_add(i as u32))].store(*value, Ordering::Relaxed);
-        }
-        header.set(word::INPUT_TAIL, tail.wrapping_add(4 + payload.len() as u32));
-    }
-
     #[test]
-    fn input_records_come_out_in_order_across_the_wrap() {
+    fn what_the_page_puts_in_comes_out_and_the_words_tell() {
         let header = Header::default();
         let ring = InputRing::new(&header);
-        let start = u32::MAX - 10;
-        header.set(word::INPUT_HEAD, start);
-        header.set(word::INPUT_TAIL, start);
-        for n in 0..20_000_u32 {
-            page_push(&ring, &header, kind::KEY, &n.to_le_bytes());
-            page_push(&ring, &header, kind::MOUSE, &[]);
-            assert_eq!(ring.pop(&header), Some((kind::KEY, n.to_le_bytes().to_vec())));
-            assert_eq!(ring.pop(&header), Some((kind::MOUSE, vec![])));
-            assert_eq!(ring.pop(&header), None);
-        }
-    }
-
-    #[test]
-    fn a_record_that_lies_about_its_length_is_dropped_with_the_rest() {
-        let header = Header::default();
-        let ring = InputRing::new(&header);
-        page_push(&ring, &header, kind::KEY, &[1, 2, 3]);
-        header.set(word::INPUT_TAIL, 5);
+        let page = Ring::new(header.word(word::INPUT_HEAD), header.word(word::INPUT_TAIL), &ring.bytes).unwrap();
+        assert!(page.push(kind::KEY, &[1], b"KeyA"));
+        assert_eq!(header.get(word::INPUT_TAIL), 9);
+        assert_eq!(ring.pop(&header), Some((kind::KEY, b"\x01KeyA".to_vec())));
+        assert_eq!((header.get(word::INPUT_HEAD), ring.pop(&header)), (9, None));
+        assert!(page.push(kind::KEY, &[1], b"KeyB"));
+        ring.clear(&header);
         assert_eq!(ring.pop(&header), None);
-        assert_eq!(header.get(word::INPUT_HEAD), 5);
     }
 
     #[test]
@@ -187,7 +141,7 @@ mod tests {
         }
         assert_eq!(pushed, RING_LEN / 1005);
         assert!(ring.room(&header) < 1001);
-        header.set(word::OUTPUT_HEAD, header.get(word::OUTPUT_TAIL));
+        ring.clear(&header);
         assert!(ring.push(&header, kind::SERIAL_OUT, &[0], &[b'x'; 1000]));
     }
 }
