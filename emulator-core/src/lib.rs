@@ -6,6 +6,8 @@ pub mod bus;
 pub mod cpu;
 pub mod devices;
 pub mod fpu;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod host_cpu;
 pub mod machine;
 pub mod mem;
 pub mod time;

@@ -2,6 +2,7 @@
 //! for every rounding mode, DAZ and FTZ, with sticky flags clear and set.
 #![allow(unsafe_code, reason = "runs SSE instructions of the host as the oracle")]
 
+use crate::host_cpu::is_intel;
 use std::arch::asm;
 
 use super::approx::{rcp_f32, rsqrt_f32};
@@ -80,6 +81,10 @@ enum Input {
 fn run(cases: &[(&str, Ours, Host)], input: Input, mask: u64) {
     let mut failures = Vec::new();
     for (n, (name, ours, host)) in cases.iter().enumerate() {
+        // Every vendor has its own approximations; `approx` has Intel's.
+        if !is_intel() && (name.starts_with("rcp") || name.starts_with("rsqrt")) {
+            continue;
+        }
         let mut rng = Rng(0xC0FF_EE00_1234_5678 ^ (n as u64) << 32);
         let mut bad = 0;
         for i in 0..60_000 {

@@ -2,6 +2,7 @@
 //! status and control words) before and after each instruction, on boundary-biased random operands.
 #![allow(unsafe_code, reason = "runs x87 instructions of the host as the oracle")]
 
+use crate::host_cpu::is_intel;
 use std::arch::asm;
 
 use super::f80::{C1, F80};
@@ -217,12 +218,19 @@ fn run(cases: &[(X87Op, u8, HostFn)], kind: Kind, rounds: u32, ulps: Option<u64>
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// Equal but for C1 and, in registers, `ulps` units in the last place.
+/// Status word: underflow.
+const UNDERFLOW: u16 = 0x10;
+
+/// Equal but for C1 and, in registers, `ulps` units in the last place. Another vendor's processor may see an underflow
+/// where Intel's gives the operand back.
 fn close(a: &X87, b: &X87, ulps: u64) -> bool {
     let line = |x: F80| {
         let mag = i128::from(x.biased_exp()) << 63 | i128::from(x.sig & !(1 << 63));
         if x.sign() { -mag } else { mag }
     };
+    if !is_intel() && b.sw & !a.sw & UNDERFLOW != 0 {
+        return true;
+    }
     a.sw & !C1 == b.sw & !C1
         && (a.top, a.empty, a.cw) == (b.top, b.empty, b.cw)
         && (0..8).all(|i| {
@@ -499,7 +507,9 @@ fn images_match_the_host() {
         let mut image = ours.state_image(MODE);
         host!(image.as_mut_ptr(), mem.0.as_mut_ptr(), "fxsave [{m}]");
         let fx = ours.fxsave(false);
-        assert_eq!((&mem.0[..24], &mem.0[32..160]), (&fx[..24], &fx[32..160]), "{}", show(&ours));
+        // AMD's processors save the last opcode and pointers only with an exception pending (APM volume 2, 11.4.4.3).
+        let head = if is_intel() { 24 } else { 6 };
+        assert_eq!((&mem.0[..head], &mem.0[32..160]), (&fx[..head], &fx[32..160]), "{}", show(&ours));
 
         // And back: FXRSTOR of a random image leaves what FNSAVE shows.
         rng.next();
@@ -516,7 +526,9 @@ fn images_match_the_host() {
         expected.load_state(&image, MODE);
         restored.fxrstor(&fx, false);
         assert_eq!(show(&restored), show(&expected));
-        assert_eq!((restored.fip, restored.fdp), (expected.fip, expected.fdp));
+        if is_intel() {
+            assert_eq!((restored.fip, restored.fdp), (expected.fip, expected.fdp));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! decodes as [`Kind::Simd`] is executed natively and by us on the same state, which must end the same.
 #![allow(unsafe_code, reason = "builds and calls machine code: the host CPU is the oracle")]
 
+use crate::host_cpu::is_intel;
 use std::arch::asm;
 use std::fmt::Write as _;
 
@@ -322,6 +323,12 @@ fn every_instruction_matches_the_host() {
                     bytes.truncate(op.len.into());
                     covered.push(simd);
                     forms += 1;
+                    // Every vendor has its own approximations; `fpu::approx` has Intel's.
+                    let approximates =
+                        matches!(simd, SimdOp::Rcpps | SimdOp::Rcpss | SimdOp::Rsqrtps | SimdOp::Rsqrtss);
+                    if approximates && !is_intel() {
+                        continue;
+                    }
                     if let Some(text) = compare(&page, &mut lab, &mut rng, &bytes, &op, 60) {
                         failed += 1;
                         if failed <= 6 {
