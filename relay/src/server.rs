@@ -212,10 +212,9 @@ async fn accept(listener: TcpListener, site: Arc<Site>, limit: Arc<Semaphore>, t
             continue;
         }
         let (site, tls) = (Arc::clone(&site), tls.clone());
+        let open = Open::new(Arc::clone(&site.shared));
         tokio::spawn(async move {
-            site.shared.metrics.http_connections.inc();
-            connection(stream, ip, &site, tls, Box::new((permit, place))).await;
-            site.shared.metrics.http_connections.dec();
+            connection(stream, ip, &site, tls, Box::new((permit, place, open))).await;
         });
     }
 }
@@ -229,6 +228,22 @@ async fn connection(stream: TcpStream, ip: IpAddr, site: &Arc<Site>, tls: Option
             Ok(Err(error)) => tracing::debug!(%ip, %error, "TLS handshake"),
             Err(_) => tracing::debug!(%ip, "TLS handshake timed out"),
         },
+    }
+}
+
+/// Counts a connection as long as it is open.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.metrics.http_connections.inc();
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.http_connections.dec();
     }
 }
 
