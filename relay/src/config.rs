@@ -215,6 +215,7 @@ settings! {
     tcp_per_client: usize = 128, "N", "TCP connections of a client at a time";
     udp_per_client: usize = 256, "N", "UDP associations of a client at a time";
     flows_total: usize = 8192, "N", "TCP connections, UDP associations and Wisp streams of all clients at a time";
+    flows_per_ip: usize = 1024, "N", "The same for all clients of one address";
     tcp_buffer: usize = 131072, "BYTES", "Buffer of a TCP connection in each direction, and its largest window";
     connect_rate: u64 = 100, "N", "New connections a second of a client; twice as many in a burst";
     dns_rate: u64 = 50, "N", "DNS questions a second of a client; twice as many in a burst";
@@ -412,8 +413,7 @@ impl Limits {
 }
 
 fn parse_file(path: &Path) -> Result<Options, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text).map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
 }
 
@@ -448,7 +448,10 @@ mod tests {
             let help = argument.get_help().unwrap().to_string();
             if let Some((_, default)) = help.split_once("[default: ") {
                 let default = default.trim_end_matches(']');
-                assert!(row.contains(&format!("| {default} |")), "docs/relay.md: default of --{name} is {default}: {row}");
+                assert!(
+                    row.contains(&format!("| {default} |")),
+                    "docs/relay.md: default of --{name} is {default}: {row}"
+                );
             }
         }
     }
@@ -456,7 +459,8 @@ mod tests {
     #[test]
     fn flags_win_over_the_file() {
         let file: Options = toml::from_str("mtu = 1400\nqueue = 7\nallow = [\"10.0.0.0/8\"]\nno-wisp = true").unwrap();
-        let flags = Options::try_parse_from(["x", "--mtu", "1300", "--allow", "127.0.0.1:80", "--no-wisp=false"]).unwrap();
+        let flags =
+            Options::try_parse_from(["x", "--mtu", "1300", "--allow", "127.0.0.1:80", "--no-wisp=false"]).unwrap();
         let settings = Settings::from_options(flags.over(file)).unwrap();
         assert_eq!((settings.limits.mtu, settings.limits.queue), (1300, 7));
         assert_eq!(settings.allow, ["127.0.0.1:80".parse().unwrap()]);

@@ -119,6 +119,7 @@ metrics! {
         limit_tcp = "tcp_per_client",
         limit_udp = "udp_per_client",
         limit_flows = "flows_total",
+        limit_flows_address = "flows_per_address",
         limit_rate = "connect_rate",
         limit_dns = "dns_rate",
         limit_wisp = "wisp_streams",

@@ -1,10 +1,12 @@
 //! The outside world behind two traits, so that tests can stand in for it.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
@@ -17,8 +19,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub trait Datagrams: Send + Sync {
     /// Sends one.
     fn send<'a>(&'a self, data: &'a [u8]) -> BoxFuture<'a, io::Result<()>>;
-    /// Receives one into `buffer` and says how long it is; what does not fit is cut off.
-    fn recv<'a>(&'a self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>>;
+    /// Receives one.
+    fn recv(&self) -> BoxFuture<'_, io::Result<Bytes>>;
 }
 
 /// Opens sockets. It is asked only for destinations that the policy lets through.
@@ -39,6 +41,11 @@ pub trait Resolver: Send + Sync {
     fn forward<'a>(&'a self, query: &'a [u8]) -> BoxFuture<'a, io::Result<Vec<u8>>>;
 }
 
+thread_local! {
+    /// Room for the largest datagram: one for each thread and not one for each of thousands of sockets.
+    static DATAGRAM: RefCell<Vec<u8>> = RefCell::new(vec![0; usize::from(u16::MAX)]);
+}
+
 /// The host's sockets.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemDialer;
@@ -55,8 +62,20 @@ impl Datagrams for UdpSocket {
         Box::pin(async move { UdpSocket::send(self, data).await.map(|_| ()) })
     }
 
-    fn recv<'a>(&'a self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        Box::pin(UdpSocket::recv(self, buffer))
+    fn recv(&self) -> BoxFuture<'_, io::Result<Bytes>> {
+        Box::pin(async move {
+            loop {
+                self.readable().await?;
+                let received = DATAGRAM.with_borrow_mut(|buffer| {
+                    let length = self.try_recv(buffer)?;
+                    Ok(Bytes::copy_from_slice(&buffer[..length]))
+                });
+                match received {
+                    Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
+                    received => return received,
+                }
+            }
+        })
     }
 }
 

@@ -253,10 +253,12 @@ fn not_public_v6(ip: Ipv6Addr) -> Option<Refusal> {
     // Only 2000::/3 is allocated for global unicast; NAT64 (64:ff9b::/96) and IPv4-compatible addresses are outside.
     let global = s[0] & 0xe000 == 0x2000;
     // IETF protocols with Teredo (2001::/23), documentation, 6to4 (which hides an IPv4 address).
-    let special = (s[0] == 0x2001 && s[1] < 0x0200)
-        || (s[0] == 0x2001 && s[1] == 0x0db8)
-        || s[0] == 0x2002
-        || (s[0] == 0x3fff && s[1] < 0x1000);
+    let special = match s[0] {
+        0x2001 => s[1] < 0x0200 || s[1] == 0x0db8,
+        0x2002 => true,
+        0x3fff => s[1] < 0x1000,
+        _ => false,
+    };
     (!global || special).then_some(Refusal::Reserved)
 }
 
@@ -411,7 +413,11 @@ mod tests {
     #[test]
     fn allow_opens_exactly_what_it_names() {
         let policy = Policy::new(
-            vec!["127.0.0.1:8000".parse().unwrap(), "10.1.0.0/16".parse().unwrap(), "[fd00::/8]:80-81".parse().unwrap()],
+            vec![
+                "127.0.0.1:8000".parse().unwrap(),
+                "10.1.0.0/16".parse().unwrap(),
+                "[fd00::/8]:80-81".parse().unwrap(),
+            ],
             vec!["10.1.9.0/24".parse().unwrap(), "8.8.8.8:53".parse().unwrap()],
         );
         assert_eq!(policy.check(to("127.0.0.1:8000")), Ok(Verdict::Allowed));
@@ -438,7 +444,9 @@ mod tests {
 
     #[test]
     fn rules_that_cannot_be_read() {
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "fd00::/129", "10.0.0.1:x", "10.0.0.1:9-8", "[fd00::1", "[::1]80", "a:1"] {
+        for text in
+            ["", "10.0.0.0/33", "10.0.0/8", "fd00::/129", "10.0.0.1:x", "10.0.0.1:9-8", "[fd00::1", "[::1]80", "a:1"]
+        {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }
         assert_eq!("::/0".parse::<Cidr>().unwrap().prefix(), 0);

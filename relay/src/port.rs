@@ -28,6 +28,8 @@ pub struct Port {
     pub tcp: Arc<Semaphore>,
     /// UDP associations left.
     pub udp: Arc<Semaphore>,
+    /// Flows left of all clients of its address.
+    pub flows: Arc<Semaphore>,
     /// DNS questions left at this moment.
     pub dns: Arc<Semaphore>,
     /// New connections.
@@ -42,7 +44,7 @@ pub struct Port {
 
 impl Port {
     /// A port and the receiving end of its queue.
-    pub fn new(id: PortId, limits: &Limits) -> (Arc<Port>, mpsc::Receiver<Bytes>) {
+    pub fn new(id: PortId, limits: &Limits, flows: Arc<Semaphore>) -> (Arc<Port>, mpsc::Receiver<Bytes>) {
         let (queue, receiver) = mpsc::channel(limits.queue);
         let places = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
         let bucket = |rate: u64, burst: u64| Mutex::new(Bucket::new(rate, rate.saturating_mul(burst)));
@@ -51,6 +53,7 @@ impl Port {
             queue,
             tcp: places(limits.tcp_per_client),
             udp: places(limits.udp_per_client),
+            flows,
             dns: places(DNS_AT_A_TIME),
             connect_rate: bucket(limits.connect_rate, 2),
             dns_rate: bucket(limits.dns_rate, 2),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::gateway::nat::Nat;
 use crate::gateway::{self, Action, Admission, Gateway, GatewayDrop};
@@ -68,7 +68,7 @@ impl Room {
         &self.name
     }
 
-    fn add(&self, bridge: bool) -> Result<(Arc<Port>, mpsc::Receiver<Bytes>), JoinError> {
+    fn add(&self, bridge: bool, flows: Arc<Semaphore>) -> Result<(Arc<Port>, mpsc::Receiver<Bytes>), JoinError> {
         let limits = &self.shared.settings.limits;
         let mut inner = lock(&self.inner);
         if !bridge && inner.ports.len() >= limits.max_clients_per_room {
@@ -77,7 +77,7 @@ impl Room {
         }
         let id = PortId(inner.next);
         inner.next += 1;
-        let (port, receiver) = Port::new(id, limits);
+        let (port, receiver) = Port::new(id, limits, flows);
         let kind = if bridge {
             PortKind::Bridge { max_macs: BRIDGE_MACS }
         } else {
@@ -124,10 +124,10 @@ impl Room {
             for (_, other) in ports.iter().filter(|(id, _)| **id != port.id) {
                 other.send(frame.clone(), &self.shared);
             }
-        } else if let Forward::One(to) = forward {
-            if let Some(other) = ports.get(&to) {
-                return other.send(frame, &self.shared);
-            }
+        } else if let Forward::One(to) = forward
+            && let Some(other) = ports.get(&to)
+        {
+            return other.send(frame, &self.shared);
         }
         let Some(gateway) = gateway else { return };
         let action = gateway.handle(&frame, now, |mac| switch.owner(mac).is_some());
@@ -196,17 +196,17 @@ impl Rooms {
         Arc::new(Rooms { shared, rooms: Mutex::new(HashMap::new()) })
     }
 
-    /// Puts a client into a room, which is made when it is the first.
-    pub fn join(self: &Arc<Self>, name: &str) -> Result<Membership, JoinError> {
-        self.enter(name, false)
+    /// Puts a client into a room, which is made when it is the first. `flows` are the places of its address.
+    pub fn join(self: &Arc<Self>, name: &str, flows: Arc<Semaphore>) -> Result<Membership, JoinError> {
+        self.enter(name, false, flows)
     }
 
     /// Puts a bridge to another network into a room.
     pub fn bridge(self: &Arc<Self>, name: &str) -> Result<Membership, JoinError> {
-        self.enter(name, true)
+        self.enter(name, true, Arc::new(Semaphore::new(0)))
     }
 
-    fn enter(self: &Arc<Self>, name: &str, bridge: bool) -> Result<Membership, JoinError> {
+    fn enter(self: &Arc<Self>, name: &str, bridge: bool, flows: Arc<Semaphore>) -> Result<Membership, JoinError> {
         let settings = &self.shared.settings;
         let mut rooms = lock(&self.rooms);
         let room = match rooms.get(name) {
@@ -223,7 +223,7 @@ impl Rooms {
                 room
             }
         };
-        let (port, frames) = room.add(bridge)?;
+        let (port, frames) = room.add(bridge, flows)?;
         Ok(Membership { rooms: Arc::clone(self), room, port, frames: Some(frames) })
     }
 

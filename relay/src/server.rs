@@ -57,7 +57,13 @@ pub enum StartError {
 /// How many connections each address has.
 pub struct Places {
     shared: Arc<Shared>,
-    by_ip: Mutex<HashMap<IpAddr, usize>>,
+    by_ip: Mutex<HashMap<IpAddr, Address>>,
+}
+
+/// What an address has.
+struct Address {
+    connections: usize,
+    flows: Arc<Semaphore>,
 }
 
 /// One connection of an address.
@@ -84,22 +90,29 @@ impl Places {
     pub fn take(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
         let ip = bucket(ip);
         let mut by_ip = lock(&self.by_ip);
-        let count = by_ip.entry(ip).or_default();
-        if *count >= self.shared.settings.limits.max_connections_per_ip {
+        let limits = &self.shared.settings.limits;
+        let flows = || Arc::new(Semaphore::new(limits.flows_per_ip.min(Semaphore::MAX_PERMITS)));
+        let address = by_ip.entry(ip).or_insert_with(|| Address { connections: 0, flows: flows() });
+        if address.connections >= limits.max_connections_per_ip {
             self.shared.metrics.limit_address.inc();
             return None;
         }
-        *count += 1;
+        address.connections += 1;
         Some(Place { places: Arc::clone(self), ip })
+    }
+
+    /// The places for flows of an address that has a connection.
+    pub fn flows(&self, ip: IpAddr) -> Option<Arc<Semaphore>> {
+        lock(&self.by_ip).get(&bucket(ip)).map(|address| Arc::clone(&address.flows))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut by_ip = lock(&self.places.by_ip);
-        if let Some(count) = by_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(address) = by_ip.get_mut(&self.ip) {
+            address.connections -= 1;
+            if address.connections == 0 {
                 by_ip.remove(&self.ip);
             }
         }

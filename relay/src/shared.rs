@@ -56,13 +56,17 @@ impl Shared {
         self.start.elapsed()
     }
 
-    /// A place among all flows, until the permit is dropped.
-    pub fn flow(&self) -> Option<OwnedSemaphorePermit> {
-        let permit = Arc::clone(&self.flows).try_acquire_owned().ok();
-        if permit.is_none() {
+    /// A place among the flows of an address and among all flows, until the permits are dropped.
+    pub fn flow(&self, address: &Arc<Semaphore>) -> Option<[OwnedSemaphorePermit; 2]> {
+        let Ok(own) = Arc::clone(address).try_acquire_owned() else {
+            self.metrics.limit_flows_address.inc();
+            return None;
+        };
+        let Ok(all) = Arc::clone(&self.flows).try_acquire_owned() else {
             self.metrics.limit_flows.inc();
-        }
-        permit
+            return None;
+        };
+        Some([own, all])
     }
 
     /// Judges a destination and counts it when it is refused. Sends nothing.

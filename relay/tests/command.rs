@@ -1,5 +1,7 @@
 //! The command itself: help, mistakes, a configuration file, killed and started again.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};
@@ -48,9 +50,13 @@ fn help_is_complete_and_mistakes_end_with_2() {
     for part in ["--allow <RULE>", "--tap <NAME>", "[default: 127.0.0.1:8086]", "/r/NAME", "[default: 131072]"] {
         assert!(text.contains(part), "{part}");
     }
-    for arguments in
-        [&["--no-such-flag"][..], &["--mtu", "1"], &["--config", "/nonexistent"], &["--site", "/nonexistent"], &["--log=x=y"]]
-    {
+    for arguments in [
+        &["--no-such-flag"][..],
+        &["--mtu", "1"],
+        &["--config", "/nonexistent"],
+        &["--site", "/nonexistent"],
+        &["--log=x=y"],
+    ] {
         let output = command().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty());

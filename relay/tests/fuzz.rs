@@ -1,6 +1,8 @@
 //! Seeded fuzzing of every parser that hostile bytes reach: 200,000 frames through switch and gateway, and as many
 //! inputs for the other parsers. A panic or an answer larger than a frame may be is a failure.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::net::SocketAddrV4;
@@ -23,12 +25,20 @@ fn seeds() -> Vec<Vec<u8>> {
     let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &own.0, &[10, 86, 3, 3], &[0; 6], &GATEWAY.octets()].concat();
     let dns = [&[1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7][..], b"example", &[3], b"org", &[0, 0, 1, 0, 1]].concat();
     let tcp = |flags: u8| {
-        let segment = [&[0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x60, flags, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4][..], b"data"].concat();
+        let segment =
+            [&[0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x60, flags, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4][..], b"data"]
+                .concat();
         let total = (20 + segment.len() as u16).to_be_bytes();
-        let header = [&[0x45, 0, total[0], total[1], 0, 1, 0, 0, 64, 6, 0, 0, 10, 86, 3, 3, 93, 184, 215, 14][..], &segment].concat();
+        let header =
+            [&[0x45, 0, total[0], total[1], 0, 1, 0, 0, 64, 6, 0, 0, 10, 86, 3, 3, 93, 184, 215, 14][..], &segment]
+                .concat();
         support::frame(GATEWAY_MAC, own, 0x0800, &header)
     };
-    let ping = [&[0x45, 0, 0, 32, 0, 1, 0, 0, 64, 1, 0, 0, 10, 86, 3, 3, 10, 86, 0, 1][..], &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4]].concat();
+    let ping = [
+        &[0x45, 0, 0, 32, 0, 1, 0, 0, 64, 1, 0, 0, 10, 86, 3, 3, 10, 86, 0, 1][..],
+        &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4],
+    ]
+    .concat();
     vec![
         support::frame(tab86_relay::switch::Mac::BROADCAST, own, 0x0806, &arp),
         Dhcp::discover(own).frame(),
@@ -150,7 +160,9 @@ fn frames_through_switch_and_gateway() {
                 3
             }
             Action::Dns { query, .. } => {
-                if let Some(dns::Query::Address(q) | dns::Query::Forward(q) | dns::Query::Answer(q, _)) = dns::parse(&query) {
+                if let Some(dns::Query::Address(q) | dns::Query::Forward(q) | dns::Query::Answer(q, _)) =
+                    dns::parse(&query)
+                {
                     assert!(q.answer(dns::Rcode::Refused).len() <= 512);
                 }
                 4

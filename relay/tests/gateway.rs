@@ -1,5 +1,7 @@
 //! The gateway by crafted frames over a real WebSocket: ARP, DHCP, DNS, ICMP, and what it refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::net::Ipv4Addr;
@@ -77,7 +79,9 @@ async fn dhcp_gives_address_mask_router_name_server_and_mtu() {
     guest.send(Dhcp::request(mac(1), Ipv4Addr::new(192, 168, 0, 5)).frame()).await;
     assert_eq!(dhcp_option(&guest.dhcp_answer().await, 53), Some(vec![6]));
     // Released, another client may have it.
-    guest.send(Dhcp { kind: DhcpMessageType::Release, client: ip, requested: None, ..Dhcp::request(mac(1), ip) }.frame()).await;
+    guest
+        .send(Dhcp { kind: DhcpMessageType::Release, client: ip, requested: None, ..Dhcp::request(mac(1), ip) }.frame())
+        .await;
     guest.send(Dhcp { requested: Some(ip), broadcast: true, ..Dhcp::discover(mac(2)) }.frame()).await;
     let frame = support::next_binary(&mut guest.socket).await.unwrap();
     assert_eq!(frame[..6], [0xff; 6], "asked to broadcast");
@@ -160,8 +164,8 @@ async fn names_of_inside_addresses_are_refused_and_mixed_answers_cleaned() {
     recorder.host("mixed.example", &["10.0.0.7", "1.1.1.1"]);
     let relay = relay(&recorder, &[]).await;
     let mut guest = Guest::join(relay.addresses[0], "r", 1).await;
-    for index in 0..inside.len() {
-        assert_eq!(ask(&mut guest, &format!("inside{index}.example"), 1).await, (5, vec![]), "{}", inside[index]);
+    for (index, address) in inside.iter().enumerate() {
+        assert_eq!(ask(&mut guest, &format!("inside{index}.example"), 1).await, (5, vec![]), "{address}");
     }
     assert_eq!(ask(&mut guest, "mixed.example", 1).await, (0, vec![Ipv4Addr::new(1, 1, 1, 1)]));
     let metrics = &relay.shared.metrics;

@@ -1,6 +1,8 @@
 //! What a hostile client may try. The dialer and the resolver record what was asked of them: nothing leaves the
 //! machine, whatever the policy does. A second client in the same room must notice nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +11,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use smoltcp::socket::tcp::State;
-use support::{Dhcp, GATEWAY, GATEWAY_MAC, Guest, Noise, Recorder, Socket, connect, mac, next_binary, relay, udp_frame};
+use support::{
+    Dhcp, GATEWAY, GATEWAY_MAC, Guest, Noise, Recorder, Socket, connect, mac, next_binary, relay, udp_frame,
+};
 use tab86_relay::metrics::Metrics;
 use tab86_relay::policy::Refusal;
 use tab86_relay::server::Running;
@@ -56,7 +60,12 @@ async fn send(socket: &mut Socket, frame: impl Into<bytes::Bytes>) {
 
 /// Everything before was handled when the gateway answers this.
 async fn settle(guest: &mut Guest) {
-    guest.send(Dhcp { kind: smoltcp::wire::DhcpMessageType::Inform, client: guest.ip, ..Dhcp::discover(guest.mac) }.frame()).await;
+    guest
+        .send(
+            Dhcp { kind: smoltcp::wire::DhcpMessageType::Inform, client: guest.ip, ..Dhcp::discover(guest.mac) }
+                .frame(),
+        )
+        .await;
     guest.dhcp_answer().await;
 }
 
@@ -118,7 +127,13 @@ async fn spoofed_addresses_are_dropped() {
     }
     // A DHCP server of its own, and a request in the neighbour's name.
     send(&mut bad.socket, udp_frame(bad.mac, good.mac, (bad.ip, 67), (good.ip, 68), b"offer")).await;
-    let forged = udp_frame(bad.mac, Mac::BROADCAST, (Ipv4Addr::UNSPECIFIED, 68), (Ipv4Addr::BROADCAST, 67), &Dhcp::discover(good.mac).message());
+    let forged = udp_frame(
+        bad.mac,
+        Mac::BROADCAST,
+        (Ipv4Addr::UNSPECIFIED, 68),
+        (Ipv4Addr::BROADCAST, 67),
+        &Dhcp::discover(good.mac).message(),
+    );
     send(&mut bad.socket, forged).await;
     settle(&mut bad).await;
     assert_eq!(metrics.drop_spoofed_mac.get(), 6);
@@ -227,10 +242,7 @@ async fn a_client_has_its_share_of_connections_and_no_more() {
     let mut bad = Guest::join(relay.addresses[0], "r", 2).await;
     let handles: Vec<_> = (0..20).map(|_| bad.open(ECHO, 1024)).collect();
     let count = |guest: &mut Guest, state| handles.iter().filter(|h| guest.tcp(**h).state() == state).count();
-    bad.until(|guest| {
-        (count(guest, State::Established) == 5 && count(guest, State::Closed) == 15).then_some(())
-    })
-    .await;
+    bad.until(|guest| (count(guest, State::Established) == 5 && count(guest, State::Closed) == 15).then_some(())).await;
     for port in 0..30 {
         bad.send(udp_frame(bad.mac, GATEWAY_MAC, (bad.ip, 2000 + port), (ECHO.0, 7), b"x")).await;
     }
@@ -244,6 +256,26 @@ async fn a_client_has_its_share_of_connections_and_no_more() {
     // When the client goes, everything of it goes.
     drop(bad);
     good.until(|_| (metrics.tcp_flows.get() == 0 && metrics.udp_flows.get() == 0).then_some(())).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_connections_however_many_clients_it_has() {
+    let (relay, recorder) = scene(&["--flows-per-ip=6"]).await;
+    let metrics = &relay.shared.metrics;
+    let mut clients = Vec::new();
+    for n in 1..5 {
+        let mut bad = Guest::join(relay.addresses[0], "r", n).await;
+        let handles: Vec<_> = (0..4).map(|_| bad.open(ECHO, 1024)).collect();
+        bad.until(|guest| {
+            let mut settled = |h: &_| matches!(guest.tcp(*h).state(), State::Established | State::Closed);
+            handles.iter().all(&mut settled).then_some(())
+        })
+        .await;
+        clients.push(bad);
+    }
+    assert_eq!((metrics.tcp_flows.get(), metrics.limit_flows_address.get()), (6, 10));
+    assert_eq!(recorder.dialled().len(), 6);
     relay.stop().await;
 }
 
@@ -314,7 +346,7 @@ async fn a_slow_reader_loses_frames_then_its_connection_and_holds_nobody_back() 
     while metrics.gone_slow.get() == 0 {
         send(&mut bad.socket, noise.clone()).await;
         sent += 1;
-        if sent % 2000 == 0 {
+        if sent.is_multiple_of(2000) {
             unaffected(&mut good).await;
         }
         assert!(sent < 3_000_000, "the slow reader is still there");

@@ -1,5 +1,7 @@
 //! Guests through the relay to servers on the loopback interface, which `--allow` opens.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,7 @@
 //! The HTTP side: site, headers, ranges, metrics, health, origins, tokens, limits, TLS, stopping.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::net::SocketAddr;
@@ -122,7 +124,9 @@ async fn a_site_with_isolation_headers_ranges_and_nothing_outside() {
     let (head, _) = get(address, "GET /docs HTTP/1.1").await;
     assert!(status(&head) == 301 && head.contains("location: ./docs/\r\n"));
     assert_eq!(get(address, "GET /docs/ HTTP/1.1").await.1, b"docs");
-    for path in ["/nothing", "/.secret", "/link.txt", "/../outside.txt", "/%2e%2e/outside.txt", "/docs/../../outside.txt"] {
+    for path in
+        ["/nothing", "/.secret", "/link.txt", "/../outside.txt", "/%2e%2e/outside.txt", "/docs/../../outside.txt"]
+    {
         let (head, body) = get(address, &format!("GET {path} HTTP/1.1")).await;
         assert_eq!((status(&head), &body[..]), (404, &b"not found\n"[..]), "{path}");
     }
@@ -183,7 +187,8 @@ async fn who_may_connect() {
 async fn limits_on_rooms_clients_and_connections() {
     let recorder = Recorder::new();
     let relay =
-        relay(&recorder, &["--max-rooms=2", "--max-clients-per-room=2", "--max-connections-per-ip=6", "--no-wisp"]).await;
+        relay(&recorder, &["--max-rooms=2", "--max-clients-per-room=2", "--max-connections-per-ip=6", "--no-wisp"])
+            .await;
     let address = relay.addresses[0];
     let mut kept = Vec::new();
     for room in ["a", "a", "b"] {

@@ -93,7 +93,8 @@ impl Bindings {
     fn put(&mut self, ip: Ipv4Addr, binding: Binding, live: &impl Fn(Mac) -> bool) -> bool {
         if !self.by_ip.contains_key(&ip) && self.by_ip.len() >= self.capacity {
             // Only addresses of clients that are gone make room.
-            let gone: Vec<_> = self.by_ip.iter().filter(|(_, b)| !live(b.mac)).map(|(ip, b)| (b.expires, *ip)).collect();
+            let gone: Vec<_> =
+                self.by_ip.iter().filter(|(_, b)| !live(b.mac)).map(|(ip, b)| (b.expires, *ip)).collect();
             match gone.into_iter().min() {
                 Some((_, oldest)) => self.remove(oldest),
                 None => return false,
@@ -130,7 +131,9 @@ impl Bindings {
                 }
                 return true;
             }
-            Some(binding) if live(binding.mac) && (binding.expires > now || binding.kind == Kind::Seen) => return false,
+            Some(binding) if live(binding.mac) && (binding.expires > now || binding.kind == Kind::Seen) => {
+                return false;
+            }
             _ => {}
         }
         if !self.is_host(ip) {
@@ -223,7 +226,9 @@ mod tests {
     #[test]
     fn only_hosts_of_the_network_are_leased() {
         let mut t = table(16, 100);
-        for ip in [[10, 86, 0, 0], [10, 86, 0, 1], [10, 86, 255, 255], [10, 87, 0, 5], [0, 0, 0, 0], [255, 255, 255, 255]] {
+        for ip in
+            [[10, 86, 0, 0], [10, 86, 0, 1], [10, 86, 255, 255], [10, 87, 0, 5], [0, 0, 0, 0], [255, 255, 255, 255]]
+        {
             assert!(!t.lease(A, ip.into(), NOW, |_| true), "{ip:?}");
             assert!(!t.seen(ip.into(), A, NOW, |_| true), "{ip:?}");
         }

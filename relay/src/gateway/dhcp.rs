@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress};
+use smoltcp::wire::{
+    DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress,
+};
 
 use super::bindings::Bindings;
 use crate::switch::Mac;
@@ -88,9 +90,7 @@ impl Server {
                     self.answer(bindings, &question, DhcpMessageType::Nak, Ipv4Addr::UNSPECIFIED)
                 }
             }
-            DhcpMessageType::Inform => {
-                self.answer(bindings, &question, DhcpMessageType::Ack, Ipv4Addr::UNSPECIFIED)
-            }
+            DhcpMessageType::Inform => self.answer(bindings, &question, DhcpMessageType::Ack, Ipv4Addr::UNSPECIFIED),
             DhcpMessageType::Release if for_us => {
                 bindings.release(mac, question.client_ip);
                 Outcome::Silent
@@ -117,7 +117,13 @@ impl Server {
             DhcpOption { kind: OPT_RENEWAL, data: &renew },
             DhcpOption { kind: OPT_REBINDING, data: &rebind },
         ];
-        let count = if nak { 0 } else if inform { 2 } else { 4 };
+        let count = if nak {
+            0
+        } else if inform {
+            2
+        } else {
+            4
+        };
         let repr = DhcpRepr {
             message_type: kind,
             transaction_id: question.transaction_id,

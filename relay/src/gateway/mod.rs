@@ -144,8 +144,7 @@ impl Gateway {
         match ethernet.ethertype() {
             EthernetProtocol::Arp => {
                 let arp = ArpPacket::new_checked(ethernet.payload()).map_err(|_| GatewayDrop::Malformed)?;
-                let Ok(ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. }) =
-                    ArpRepr::parse(&arp)
+                let Ok(ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. }) = ArpRepr::parse(&arp)
                 else {
                     return Err(GatewayDrop::Malformed);
                 };
@@ -158,14 +157,15 @@ impl Gateway {
             EthernetProtocol::Ipv4 => {
                 let ip = Ipv4Packet::new_checked(ethernet.payload()).map_err(|_| GatewayDrop::Malformed)?;
                 self.claim(ip.src_addr(), sender, now, live)?;
-                if ip.next_header() == IpProtocol::Udp && ip.frag_offset() == 0 {
-                    if let Ok(udp) = UdpPacket::new_checked(ip.payload()) {
-                        if udp.src_port() == dhcp::PORTS.1 {
-                            return Err(GatewayDrop::RogueDhcp);
-                        }
-                        if udp.dst_port() == dhcp::PORTS.1 {
-                            return Ok(Admission::GatewayOnly);
-                        }
+                if ip.next_header() == IpProtocol::Udp
+                    && ip.frag_offset() == 0
+                    && let Ok(udp) = UdpPacket::new_checked(ip.payload())
+                {
+                    if udp.src_port() == dhcp::PORTS.1 {
+                        return Err(GatewayDrop::RogueDhcp);
+                    }
+                    if udp.dst_port() == dhcp::PORTS.1 {
+                        return Ok(Admission::GatewayOnly);
                     }
                 }
                 Ok(Admission::Pass)
@@ -232,14 +232,7 @@ impl Gateway {
         Action::Reply(frame)
     }
 
-    fn ipv4(
-        &mut self,
-        sender: Mac,
-        unicast: bool,
-        packet: Bytes,
-        now: Duration,
-        live: impl Fn(Mac) -> bool,
-    ) -> Action {
+    fn ipv4(&mut self, sender: Mac, unicast: bool, packet: Bytes, now: Duration, live: impl Fn(Mac) -> bool) -> Action {
         let ip = Ipv4Packet::new_unchecked(&packet[..]);
         if ip.version() != 4 || ip.header_len() < 20 || !ip.verify_checksum() {
             return Action::Drop(GatewayDrop::Malformed);

@@ -57,7 +57,7 @@ struct Entry {
     nat: Arc<Nat>,
     key: Key,
     id: u64,
-    _permits: [OwnedSemaphorePermit; 2],
+    _permits: (OwnedSemaphorePermit, [OwnedSemaphorePermit; 2]),
 }
 
 impl Drop for Entry {
@@ -108,7 +108,7 @@ impl Nat {
             full.inc();
             return None;
         };
-        let permits = [own, self.shared.flow()?];
+        let permits = (own, self.shared.flow(&port.flows)?);
         let (inbox, receiver) = mpsc::channel(INBOX);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.flows).insert(key, Flow { id, inbox });
@@ -120,7 +120,15 @@ impl Nat {
     }
 
     /// A TCP packet of a guest.
-    pub fn tcp(self: &Arc<Self>, port: &Arc<Port>, guest: Mac, flow: FlowKey, to: SocketAddr, packet: Bytes, syn: bool) {
+    pub fn tcp(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        guest: Mac,
+        flow: FlowKey,
+        to: SocketAddr,
+        packet: Bytes,
+        syn: bool,
+    ) {
         let key = (port.id, Transport::Tcp, flow);
         let exists = lock(&self.flows).get(&key).is_some_and(|flow| !flow.inbox.is_closed());
         if exists {
@@ -142,7 +150,15 @@ impl Nat {
     }
 
     /// A datagram of a guest.
-    pub fn udp(self: &Arc<Self>, port: &Arc<Port>, guest: Mac, flow: FlowKey, to: SocketAddr, data: Bytes, packet: Bytes) {
+    pub fn udp(
+        self: &Arc<Self>,
+        port: &Arc<Port>,
+        guest: Mac,
+        flow: FlowKey,
+        to: SocketAddr,
+        data: Bytes,
+        packet: Bytes,
+    ) {
         let key = (port.id, Transport::Udp, flow);
         let exists = lock(&self.flows).get(&key).is_some_and(|flow| !flow.inbox.is_closed());
         if exists {
@@ -242,8 +258,7 @@ async fn tcp_flow(
     let shared = Arc::clone(&entry.nat.shared);
     let limits = &shared.settings.limits;
     let seed = u64::from_le_bytes(random());
-    let stack =
-        Stack::new(flow.remote, (MAC, guest), limits.mtu.into(), limits.tcp_buffer, seed, shared.now());
+    let stack = Stack::new(flow.remote, (MAC, guest), limits.mtu.into(), limits.tcp_buffer, seed, shared.now());
     let Some(mut stack) = stack else { return };
     stack.push(first);
     stack.poll(shared.now());
@@ -422,16 +437,15 @@ async fn udp_flow(
     };
     // An error says that nobody listens there (ICMP), which a later datagram may find different.
     let _ = socket.send(&first).await;
-    let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         tokio::select! {
             data = inbox.recv() => {
                 let Some(data) = data else { return };
                 let _ = socket.send(&data).await;
             }
-            received = socket.recv(&mut buffer) => {
+            received = socket.recv() => {
                 let sent = match received {
-                    Ok(length) => to_guest(&shared, &port, guest, flow, &buffer[..length]).await,
+                    Ok(data) => to_guest(&shared, &port, guest, flow, &data).await,
                     Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
                 };
                 if !sent {

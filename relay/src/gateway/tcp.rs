@@ -95,7 +95,14 @@ fn instant(now: Duration) -> Instant {
 impl Stack {
     /// A socket that listens as `remote` and does not answer until [`Self::accept`]. `from` and `to` are the Ethernet
     /// addresses of gateway and guest; `None` when `remote` cannot be listened on (port 0).
-    pub fn new(remote: SocketAddrV4, (from, to): (Mac, Mac), mtu: usize, buffer: usize, seed: u64, now: Duration) -> Option<Self> {
+    pub fn new(
+        remote: SocketAddrV4,
+        (from, to): (Mac, Mac),
+        mtu: usize,
+        buffer: usize,
+        seed: u64,
+        now: Duration,
+    ) -> Option<Self> {
         let mut queues = Queues { input: VecDeque::new(), output: VecDeque::new(), from, to, mtu };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;

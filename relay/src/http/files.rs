@@ -4,7 +4,7 @@ use std::io::{self, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -175,8 +175,8 @@ pub async fn serve(root: &Path, method: &Method, path: &str, headers: &HeaderMap
             };
             response
         }
-        Ok(Found::File(content, metadata)) => {
-            respond(content, &metadata, &file, method, headers).await.unwrap_or_else(|_| missing())
+        Ok(Found::File(content, length, modified)) => {
+            respond(content, (length, modified), &file, method, headers).await.unwrap_or_else(|_| missing())
         }
         Err(_) => missing(),
     }
@@ -184,7 +184,7 @@ pub async fn serve(root: &Path, method: &Method, path: &str, headers: &HeaderMap
 
 enum Found {
     Directory,
-    File(File, std::fs::Metadata),
+    File(File, u64, SystemTime),
 }
 
 async fn open(root: &Path, path: &Path) -> io::Result<Found> {
@@ -200,18 +200,17 @@ async fn open(root: &Path, path: &Path) -> io::Result<Found> {
     if !metadata.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(Found::File(File::open(&real).await?, metadata))
+    let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+    Ok(Found::File(File::open(&real).await?, metadata.len(), modified))
 }
 
 async fn respond(
     mut file: File,
-    metadata: &std::fs::Metadata,
+    (length, modified): (u64, SystemTime),
     path: &Path,
     method: &Method,
     headers: &HeaderMap,
 ) -> io::Result<Response<Content>> {
-    let length = metadata.len();
-    let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
     let age = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     let tag = format!("\"{:x}-{:x}\"", age.as_nanos(), length);
     let mut response = Response::new(Content::empty());
@@ -277,7 +276,18 @@ mod tests {
     #[test]
     fn paths_stay_inside() {
         let root = Path::new("/site");
-        for path in ["/../etc/passwd", "/a/../../b", "/%2e%2e/x", "/..%2fx", "/a%00", "/a\\b", "/.git/config", "x", "/%zz", "/%"] {
+        for path in [
+            "/../etc/passwd",
+            "/a/../../b",
+            "/%2e%2e/x",
+            "/..%2fx",
+            "/a%00",
+            "/a\\b",
+            "/.git/config",
+            "x",
+            "/%zz",
+            "/%",
+        ] {
             assert_eq!(locate(root, path), None, "{path}");
         }
         assert_eq!(locate(root, "/a%20b/c.js").unwrap(), Path::new("/site/a b/c.js"));

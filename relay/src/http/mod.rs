@@ -203,6 +203,7 @@ fn websocket(site: &Arc<Site>, peer: IpAddr, mut request: Request<Incoming>) -> 
             None => return plain(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
         }
     };
+    let Some(flows) = site.places.flows(ip) else { return bad("no connection\n") };
     let member = match &endpoint {
         Endpoint::Wisp => None,
         Endpoint::Room(name) => {
@@ -210,7 +211,7 @@ fn websocket(site: &Arc<Site>, peer: IpAddr, mut request: Request<Incoming>) -> 
                 metrics.reject_name.inc();
                 return plain(StatusCode::NOT_FOUND, "a room's name is 1 to 64 letters, digits, '-', '_' and '.'\n");
             }
-            match site.rooms.join(name) {
+            match site.rooms.join(name, Arc::clone(&flows)) {
                 Ok(member) => Some(member),
                 Err(_) => return plain(StatusCode::SERVICE_UNAVAILABLE, "the room is full or there are too many\n"),
             }
@@ -224,7 +225,7 @@ fn websocket(site: &Arc<Site>, peer: IpAddr, mut request: Request<Incoming>) -> 
         let socket = client::websocket(TokioIo::new(stream), &shared).await;
         match member {
             Some(member) => client::serve(shared, member, socket, shutdown).await,
-            None => wisp::serve(shared, password_later, socket, shutdown).await,
+            None => wisp::serve(shared, flows, password_later, socket, shutdown).await,
         }
     });
     let mut response = Response::new(Content::empty());

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -39,6 +39,8 @@ struct Client {
     outbox: mpsc::Sender<Bytes>,
     streams: Mutex<HashMap<u32, Open>>,
     next: AtomicU64,
+    /// Flows left of all clients of the address.
+    flows: Arc<Semaphore>,
 }
 
 /// An open stream. `id` tells it from a later one with the same number.
@@ -53,7 +55,7 @@ struct Place {
     client: Arc<Client>,
     stream: u32,
     id: u64,
-    _permit: OwnedSemaphorePermit,
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Drop for Place {
@@ -69,6 +71,7 @@ impl Drop for Place {
 /// Serves one client. With `password`, version 2's password extension must carry the relay's token.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared>,
+    flows: Arc<Semaphore>,
     password: bool,
     socket: WebSocketStream<S>,
     mut shutdown: watch::Receiver<bool>,
@@ -76,7 +79,13 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let metrics = &shared.metrics;
     metrics.wisp_clients.inc();
     let (outbox, packets) = mpsc::channel(OUTBOX);
-    let client = Arc::new(Client { shared: Arc::clone(&shared), outbox, streams: Mutex::default(), next: AtomicU64::new(0) });
+    let client = Arc::new(Client {
+        shared: Arc::clone(&shared),
+        outbox,
+        streams: Mutex::default(),
+        next: AtomicU64::new(0),
+        flows,
+    });
     let (mut sink, mut stream) = socket.split();
     let end = tokio::select! {
         end = read(&client, password, &mut stream) => end,
@@ -182,10 +191,10 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Some(_) if !admitted => return refuse(client).await,
             Some(Packet::Connect { stream, to }) => {
-                if let Err(reason) = connect(client, stream, to, &mut connects) {
-                    if client.outbox.send(packet::close(stream, reason)).await.is_err() {
-                        return End::Client;
-                    }
+                if let Err(reason) = connect(client, stream, to, &mut connects)
+                    && client.outbox.send(packet::close(stream, reason)).await.is_err()
+                {
+                    return End::Client;
                 }
             }
             Some(Packet::Data { stream, data }) => {
@@ -255,7 +264,7 @@ fn connect(
         shared.metrics.limit_wisp.inc();
         return Err(Reason::Throttled);
     }
-    let permit = shared.flow().ok_or(Reason::Throttled)?;
+    let permits = shared.flow(&client.flows).ok_or(Reason::Throttled)?;
     // Twice the window: a CONTINUE resets the client's count while packets are still under way.
     let (inbox, packets) = mpsc::channel(usize::try_from(limits.wisp_window).unwrap_or(1).max(1) * 2);
     let id = client.next.fetch_add(1, Ordering::Relaxed);
@@ -263,7 +272,7 @@ fn connect(
     drop(streams);
     shared.metrics.wisp_streams.inc();
     shared.metrics.wisp_streams_total.inc();
-    let place = Place { client: Arc::clone(client), stream, id, _permit: permit };
+    let place = Place { client: Arc::clone(client), stream, id, _permits: permits };
     tokio::spawn(async move {
         let outbox = place.client.outbox.clone();
         let shared = Arc::clone(&place.client.shared);
@@ -392,14 +401,13 @@ async fn udp(
         Ok(socket) => socket,
         Err(error) => return Some(reason(&error)),
     };
-    let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         tokio::select! {
             data = packets.recv() => {
                 let _ = socket.send(&data?).await;
             }
-            received = socket.recv(&mut buffer) => match received {
-                Ok(length) => outbox.send(packet::data(stream, &buffer[..length])).await.ok()?,
+            received = socket.recv() => match received {
+                Ok(data) => outbox.send(packet::data(stream, &data)).await.ok()?,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
                 Err(_) => return Some(Reason::Network),
             },

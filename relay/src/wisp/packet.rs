@@ -177,7 +177,10 @@ mod tests {
         let v6 = [&[1, 7, 0, 0, 0, 2, 53, 0][..], b"[2001:db8::1]"].concat();
         let to = Some((Kind::Udp, "2001:db8::1".to_owned(), 53));
         assert_eq!(read(&v6), Some(Packet::Connect { stream: 7, to }));
-        assert_eq!(read(&[2, 1, 2, 3, 4, 9]), Some(Packet::Data { stream: 0x0403_0201, data: Bytes::from_static(&[9]) }));
+        assert_eq!(
+            read(&[2, 1, 2, 3, 4, 9]),
+            Some(Packet::Data { stream: 0x0403_0201, data: Bytes::from_static(&[9]) })
+        );
         assert_eq!(read(&[4, 1, 0, 0, 0, 2]), Some(Packet::Close { stream: 1 }));
         assert_eq!(read(&[0x77, 1, 0, 0, 0]), Some(Packet::Other));
         let password = [5, 0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 2, 6, 0, 0, 0, 1, 2, 0, b'u', b'p', b'w'];
@@ -189,7 +192,9 @@ mod tests {
         assert_eq!(read(&[1, 0, 0, 0]), None);
         assert_eq!(read(&[5, 0, 0, 0, 0, 2]), None);
         assert_eq!(read(&[5, 0, 0, 0, 0, 2, 0, 2, 0xff, 0xff, 0xff, 0xff]), None);
-        for payload in [&[][..], &[1, 80], &[1, 80, 0], &[3, 80, 0, b'a'], &[1, 0, 0, b'a'], &[1, 80, 0, 0xff], &[1, 80, 0, b' ']] {
+        for payload in
+            [&[][..], &[1, 80], &[1, 80, 0], &[3, 80, 0, b'a'], &[1, 0, 0, b'a'], &[1, 80, 0, 0xff], &[1, 80, 0, b' ']]
+        {
             let packet = [&[1, 7, 0, 0, 0], payload].concat();
             assert_eq!(read(&packet), Some(Packet::Connect { stream: 7, to: None }), "{payload:?}");
         }

@@ -1,6 +1,10 @@
 //! What the tests and the load bench share: a relay in this process, a recording dialer and resolver, and a guest: a
 //! smoltcp machine behind a real WebSocket.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test uses a part of it, and a test says what it expects by failing"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -160,8 +164,10 @@ pub fn udp_frame(from_mac: Mac, to_mac: Mac, from: (Ipv4Addr, u16), to: (Ipv4Add
     packet::udp(route, (from.1, to.1), data, 1500, 0).unwrap().remove(0)
 }
 
+pub type Endpoint = (Ipv4Addr, u16);
+
 /// Source, destination and payload of a UDP frame.
-pub fn read_udp(frame: &[u8]) -> Option<((Ipv4Addr, u16), (Ipv4Addr, u16), Vec<u8>)> {
+pub fn read_udp(frame: &[u8]) -> Option<(Endpoint, Endpoint, Vec<u8>)> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return None;
@@ -328,6 +334,11 @@ impl Guest {
         self.socket.send(Message::Binary(frame.into())).await.unwrap();
     }
 
+    /// Puts a frame before what the stack sends at the next step.
+    pub fn queue(&mut self, frame: Vec<u8>) {
+        self.wire.output.push_back(frame);
+    }
+
     /// DISCOVER, REQUEST, and the address into the interface.
     pub async fn dhcp(&mut self) {
         let mac = self.mac;
@@ -386,8 +397,8 @@ impl Guest {
         smoltcp::time::Instant::from_micros(self.start.elapsed().as_micros() as i64)
     }
 
-    /// Polls the stack, sends what it has to say, waits for a message at most `wait` and takes what is there.
-    pub async fn step(&mut self, wait: Duration) {
+    /// Polls the stack and sends what it has to say.
+    async fn flush(&mut self) {
         let now = self.now();
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
         let mut sent = false;
@@ -400,13 +411,19 @@ impl Guest {
         }
         if sent && self.socket.flush().await.is_err() {
             self.closed = true;
+        }
+    }
+
+    /// Sends what there is to say, waits for a message at most `wait`, takes what is there and answers it.
+    pub async fn step(&mut self, wait: Duration) {
+        self.flush().await;
+        if self.closed {
             return;
         }
         let now = self.now();
         let delay = self.interface.poll_delay(now, &self.sockets).map_or(wait, |d| Duration::from(d).min(wait));
-        let first = tokio::time::timeout(delay, self.socket.next()).await;
-        let Ok(mut message) = first else { return };
-        loop {
+        let Ok(mut message) = tokio::time::timeout(delay, self.socket.next()).await else { return };
+        for _ in 0..256 {
             match message {
                 Some(Ok(Message::Binary(frame))) => {
                     self.seen.truncate(64);
@@ -420,14 +437,11 @@ impl Guest {
                 Some(Ok(_)) => {}
             }
             match futures_util::FutureExt::now_or_never(self.socket.next()) {
-                Some(next) if self.wire.input.len() < 256 => message = next,
-                Some(next) => {
-                    message = next;
-                    continue;
-                }
-                None => return,
+                Some(next) => message = next,
+                None => break,
             }
         }
+        self.flush().await;
     }
 
     /// Steps until `done` says so.
