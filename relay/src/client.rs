@@ -146,7 +146,8 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
                 if frame.len() > largest {
                     metrics.drop_oversized.inc();
                 } else {
-                    member.room.input(&member.port, frame);
+                    // A copy: the message shares the whole read buffer, which a queued frame would keep alive.
+                    member.room.input(&member.port, Bytes::copy_from_slice(&frame));
                 }
             }
             Message::Text(_) => metrics.drop_text.inc(),

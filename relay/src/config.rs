@@ -214,7 +214,7 @@ settings! {
     queue: usize = 512, "FRAMES", "Frames that wait for a client before more are dropped";
     tcp_per_client: usize = 128, "N", "TCP connections of a client at a time";
     udp_per_client: usize = 256, "N", "UDP associations of a client at a time";
-    flows_total: usize = 8192, "N", "TCP connections, UDP associations and Wisp streams of all clients at a time";
+    flows_total: usize = 4096, "N", "TCP connections, UDP associations and Wisp streams of all clients at a time";
     flows_per_ip: usize = 1024, "N", "The same for all clients of one address";
     tcp_buffer: usize = 131072, "BYTES", "Buffer of a TCP connection in each direction, and its largest window";
     connect_rate: u64 = 100, "N", "New connections a second of a client; twice as many in a burst";
@@ -363,6 +363,9 @@ impl Settings {
         }
         if limits.queue == 0 || limits.max_macs == 0 || limits.wisp_window == 0 || limits.wisp_window > 4096 {
             return invalid("--queue and --max-macs must not be 0, and --wisp-window must be 1 to 4096");
+        }
+        if limits.max_clients_per_room == 0 {
+            return invalid("--max-clients-per-room must not be 0");
         }
         if limits.lease < 60 {
             return invalid("--lease must be at least 60 seconds");

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
 
 /// A byte stream to a destination.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -112,13 +114,17 @@ impl Dialer for SystemDialer {
 #[derive(Debug, Clone)]
 pub struct SystemResolver {
     servers: Vec<SocketAddr>,
+    lookups: Arc<Semaphore>,
 }
+
+/// Lookups at a time: each keeps a thread of tokio's pool for blocking work (512), which files need too.
+const LOOKUPS: usize = 256;
 
 impl SystemResolver {
     /// Reads the name servers from a file in the form of `resolv.conf(5)`; none when there is no such file.
     pub fn from_file(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        Self { servers: name_servers(&text) }
+        Self { servers: name_servers(&text), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 }
 
@@ -135,7 +141,12 @@ impl Resolver for SystemResolver {
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         let host = host.to_owned();
         Box::pin(async move {
-            let found = tokio::task::spawn_blocking(move || (host.as_str(), 0u16).to_socket_addrs());
+            let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+            let found = tokio::task::spawn_blocking(move || {
+                // Kept by the thread: the caller may have given up long before.
+                let _permit = permit;
+                (host.as_str(), 0u16).to_socket_addrs()
+            });
             let mut addresses: Vec<IpAddr> = found.await.map_err(io::Error::other)??.map(|a| a.ip()).collect();
             addresses.dedup();
             Ok(addresses)

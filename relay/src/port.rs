@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::switch::PortId;
 
 /// DNS questions of a client at a time.
-const DNS_AT_A_TIME: usize = 32;
+const DNS_AT_A_TIME: usize = 16;
 
 /// Locks; a panic elsewhere does not make the data worse.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

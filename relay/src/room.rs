@@ -261,3 +261,56 @@ impl Drop for Membership {
         self.rooms.leave(&self.room, &self.port);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::net::{SystemDialer, SystemResolver};
+
+    fn rooms(settings: Settings) -> Arc<Rooms> {
+        let resolver = SystemResolver::from_file(std::path::Path::new("/nonexistent"));
+        Rooms::new(Arc::new(Shared::new(settings, Arc::new(SystemDialer), Arc::new(resolver))))
+    }
+
+    fn arp(from: u8) -> Bytes {
+        let source = [2, 0, 0, 0, 0, from];
+        let gateway: [u8; 4] = [10, 86, 0, 1];
+        let own = [10, 86, 0, from];
+        [&[0xff; 6][..], &source, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &source, &own, &[0; 6], &gateway].concat().into()
+    }
+
+    #[test]
+    fn a_bridged_room_is_a_switch_without_a_gateway() {
+        let settings = Settings { tap: Some("tap0".to_owned()), tap_room: "lab".to_owned(), ..Settings::default() };
+        let rooms = rooms(settings);
+        let mut tap = rooms.bridge("lab").unwrap();
+        let mut client = rooms.join("lab", Arc::new(Semaphore::new(1))).unwrap();
+        let (mut behind, mut here) = (tap.take_frames().unwrap(), client.take_frames().unwrap());
+        client.room.input(&client.port, arp(9));
+        assert_eq!(behind.try_recv().unwrap(), arp(9));
+        assert!(here.try_recv().is_err(), "no gateway answers");
+        // More stations than a client may have.
+        for station in 20..60 {
+            tap.room.input(&tap.port, arp(station));
+            assert_eq!(here.try_recv().unwrap(), arp(station));
+        }
+        // Another room has its gateway.
+        let mut other = rooms.join("other", Arc::new(Semaphore::new(1))).unwrap();
+        let mut frames = other.take_frames().unwrap();
+        other.room.input(&other.port, arp(9));
+        assert_eq!(frames.try_recv().unwrap()[6..12], gateway::MAC.0);
+    }
+
+    #[test]
+    fn a_room_ends_with_its_last_client() {
+        let rooms = rooms(Settings::default());
+        let one = rooms.join("a", Arc::new(Semaphore::new(1))).unwrap();
+        let two = rooms.join("a", Arc::new(Semaphore::new(1))).unwrap();
+        assert!(Arc::ptr_eq(&one.room, &two.room));
+        drop(one);
+        assert_eq!(rooms.shared.metrics.rooms.get(), 1);
+        drop(two);
+        assert_eq!((rooms.shared.metrics.rooms.get(), lock(&rooms.rooms).len()), (0, 0));
+    }
+}

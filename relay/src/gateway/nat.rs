@@ -80,16 +80,16 @@ impl Nat {
         Self { shared, flows: Mutex::default(), next: AtomicU64::new(0) }
     }
 
-    /// Gives `data` to the flow with this key; returns it when there is none.
+    /// Gives `data` to the flow with this key; returns it when there is none (any more).
     fn deliver(&self, key: &Key, data: Bytes) -> Option<Bytes> {
-        let inbox = lock(&self.flows).get(key).map(|flow| flow.inbox.clone());
-        match inbox?.try_send(data) {
+        let flows = lock(&self.flows);
+        let Some(flow) = flows.get(key) else { return Some(data) };
+        match flow.inbox.try_send(data) {
             Ok(()) => None,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.shared.metrics.drop_queue_full.inc();
                 None
             }
-            // It just ended.
             Err(mpsc::error::TrySendError::Closed(data)) => Some(data),
         }
     }
@@ -130,11 +130,7 @@ impl Nat {
         syn: bool,
     ) {
         let key = (port.id, Transport::Tcp, flow);
-        let exists = lock(&self.flows).get(&key).is_some_and(|flow| !flow.inbox.is_closed());
-        if exists {
-            self.deliver(&key, packet);
-            return;
-        }
+        let Some(packet) = self.deliver(&key, packet) else { return };
         let opened = (syn && self.shared.permit(to).is_ok()).then(|| self.open(key, &port.tcp, port)).flatten();
         match opened {
             Some((entry, inbox)) => {
@@ -160,11 +156,7 @@ impl Nat {
         packet: Bytes,
     ) {
         let key = (port.id, Transport::Udp, flow);
-        let exists = lock(&self.flows).get(&key).is_some_and(|flow| !flow.inbox.is_closed());
-        if exists {
-            self.deliver(&key, data);
-            return;
-        }
+        let Some(data) = self.deliver(&key, data) else { return };
         if self.shared.permit(to).is_err() {
             let gateway = self.shared.settings.gateway;
             let frame = unreachable(gateway, guest, &packet, Icmpv4DstUnreachable::CommProhibited);
@@ -262,6 +254,10 @@ async fn tcp_flow(
     let Some(mut stack) = stack else { return };
     stack.push(first);
     stack.poll(shared.now());
+    // Not a SYN that TCP accepts: nobody is dialled for it.
+    if stack.over() {
+        return;
+    }
     let dial = shared.tcp(to);
     tokio::pin!(dial);
     let stream = loop {

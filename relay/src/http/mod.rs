@@ -195,14 +195,12 @@ fn websocket(site: &Arc<Site>, peer: IpAddr, mut request: Request<Incoming>) -> 
         }
     }
     let ip = client_ip(peer, headers, shared);
-    let place = if ip == peer.to_canonical() {
-        None
-    } else {
-        match site.places.take(ip) {
-            Some(place) => Some(place),
-            None => return plain(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
-        }
-    };
+    // The connection of a proxy has no place of its own.
+    let proxied = settings.trusted_proxies.iter().any(|cidr| cidr.contains(peer.to_canonical()));
+    let place = if proxied { site.places.take(ip) } else { None };
+    if proxied && place.is_none() {
+        return plain(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n");
+    }
     let Some(flows) = site.places.flows(ip) else { return bad("no connection\n") };
     let member = match &endpoint {
         Endpoint::Wisp => None,

@@ -39,6 +39,8 @@ struct Client {
     outbox: mpsc::Sender<Bytes>,
     streams: Mutex<HashMap<u32, Open>>,
     next: AtomicU64,
+    /// What is left of [`BUDGET`].
+    budget: Arc<Semaphore>,
     /// Flows left of all clients of the address.
     flows: Arc<Semaphore>,
 }
@@ -47,8 +49,17 @@ struct Client {
 struct Open {
     id: u64,
     kind: Kind,
-    inbox: mpsc::Sender<Bytes>,
+    inbox: mpsc::Sender<Piece>,
 }
+
+/// Bytes of a client on their way to a destination, and their share of the client's budget.
+struct Piece {
+    data: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+/// Bytes of all streams of a client that may wait for their destinations.
+const BUDGET: usize = 16 << 20;
 
 /// A stream's place in the table; it is given back on drop.
 struct Place {
@@ -84,6 +95,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         outbox,
         streams: Mutex::default(),
         next: AtomicU64::new(0),
+        budget: Arc::new(Semaphore::new(BUDGET)),
         flows,
     });
     let (mut sink, mut stream) = socket.split();
@@ -198,8 +210,15 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
             Some(Packet::Data { stream, data }) => {
-                if overrun(client, stream, data) {
-                    // More than its window: the stream goes, the others stay.
+                let patience = Duration::from_secs(limits.write_timeout);
+                let share = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                let share = timeout(patience, Arc::clone(&client.budget).acquire_many_owned(share)).await;
+                let full = match share {
+                    Ok(Ok(_share)) => overrun(client, stream, Piece { data, _share }),
+                    Ok(Err(_)) | Err(_) => true,
+                };
+                if full {
+                    // More than its window, or too long without a taker: the stream goes, the others stay.
                     lock(&client.streams).remove(&stream);
                     if client.outbox.send(packet::close(stream, Reason::Throttled)).await.is_err() {
                         return End::Client;
@@ -216,10 +235,10 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Gives data to a stream. True when a TCP stream has no room left; a datagram without room is dropped.
-fn overrun(client: &Client, stream: u32, data: Bytes) -> bool {
+fn overrun(client: &Client, stream: u32, piece: Piece) -> bool {
     let streams = lock(&client.streams);
     let Some(open) = streams.get(&stream) else { return false };
-    match open.inbox.try_send(data) {
+    match open.inbox.try_send(piece) {
         Err(mpsc::error::TrySendError::Full(_)) if open.kind == Kind::Udp => {
             client.shared.metrics.drop_queue_full.inc();
             false
@@ -323,7 +342,7 @@ async fn tcp(
     port: u16,
     stream: u32,
     outbox: &mpsc::Sender<Bytes>,
-    mut packets: mpsc::Receiver<Bytes>,
+    mut packets: mpsc::Receiver<Piece>,
 ) -> Option<Reason> {
     let destinations = match destinations(shared, host, port).await {
         Ok(destinations) => destinations,
@@ -347,8 +366,8 @@ async fn tcp(
     let idle = Duration::from_secs(shared.settings.limits.tcp_idle);
     let upload = async {
         let mut taken = 0;
-        while let Some(data) = packets.recv().await {
-            match timeout(idle, to.write_all(&data)).await {
+        while let Some(piece) = packets.recv().await {
+            match timeout(idle, to.write_all(&piece.data)).await {
                 Err(_) => return Some(Reason::TransferTimeout),
                 Ok(Err(_)) => return Some(Reason::Network),
                 Ok(Ok(())) => {}
@@ -390,7 +409,7 @@ async fn udp(
     port: u16,
     stream: u32,
     outbox: &mpsc::Sender<Bytes>,
-    mut packets: mpsc::Receiver<Bytes>,
+    mut packets: mpsc::Receiver<Piece>,
 ) -> Option<Reason> {
     let to = match destinations(shared, host, port).await.map(|to| to.into_iter().next()) {
         Ok(Some(to)) => to,
@@ -403,8 +422,8 @@ async fn udp(
     };
     loop {
         tokio::select! {
-            data = packets.recv() => {
-                let _ = socket.send(&data?).await;
+            piece = packets.recv() => {
+                let _ = socket.send(&piece?.data).await;
             }
             received = socket.recv() => match received {
                 Ok(data) => outbox.send(packet::data(stream, &data)).await.ok()?,
