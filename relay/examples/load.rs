@@ -40,6 +40,9 @@ struct Arguments {
     /// The relay's binary [default: beside this example]
     #[arg(long)]
     relay: Option<PathBuf>,
+    /// Further flags for the relay, after --
+    #[arg(last = true)]
+    flags: Vec<String>,
 }
 
 const ROOM: u32 = 20;
@@ -103,6 +106,7 @@ fn start_relay(arguments: &Arguments) -> (Child, SocketAddr) {
     let mut child = Command::new(&path)
         .args(["--listen=127.0.0.1:0", "--allow=127.0.0.1", "--max-connections-per-ip=100000", "--log-format=json"])
         .args(["--max-clients-per-room=256", "--max-rooms=1000", "--flows-per-ip=100000", "--flows-total=100000"])
+        .args(&arguments.flags)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error} (build it with the same profile)", path.display()));

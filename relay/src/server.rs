@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -260,9 +262,12 @@ impl Drop for Open {
     }
 }
 
-/// A connection with what it holds: after an upgrade the session owns the stream, and so the place.
+/// A connection with what it holds: after an upgrade the session owns the stream, and so the place. A peer that takes
+/// nothing for `patience` breaks it off.
 struct Held<S> {
     stream: S,
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
     _place: Box<dyn Send>,
 }
 
@@ -276,11 +281,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let site = Arc::clone(site);
         async move { Ok::<_, Infallible>(http::handle(site, ip, request).await) }
     });
+    // A session that knows better why (a slow reader) is a little faster.
+    let patience = Duration::from_secs(site.shared.settings.limits.write_timeout) + Duration::from_secs(1);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(site.shared.settings.limits.handshake())
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(Held { stream, _place: place }), service)
+        .serve_connection(TokioIo::new(Held { stream, patience, stalled: None, _place: place }), service)
         .with_upgrades();
     tokio::pin!(connection);
     let mut shutdown = site.shutdown.clone();
@@ -297,6 +304,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 mod held {
+    use std::future::Future;
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -304,6 +312,22 @@ mod held {
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::Held;
+
+    impl<S> Held<S> {
+        /// Gives the peer time as long as nothing can be written.
+        fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+            if result.is_ready() {
+                self.stalled = None;
+                return result;
+            }
+            let patience = self.patience;
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            match stalled.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Poll::Pending => Poll::Pending,
+            }
+        }
+    }
 
     impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
         fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -313,11 +337,13 @@ mod held {
 
     impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.stream).poll_write(cx, buf)
+            let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+            self.watch(cx, result)
         }
 
         fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_flush(cx)
+            let result = Pin::new(&mut self.stream).poll_flush(cx);
+            self.watch(cx, result)
         }
 
         fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

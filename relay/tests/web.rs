@@ -162,6 +162,23 @@ async fn health_and_metrics() {
 }
 
 #[tokio::test]
+async fn a_browser_that_takes_nothing_is_let_go() {
+    let directory = Directory::new("slow");
+    directory.write("large.bin", &vec![86; 32 << 20]);
+    let site = format!("--site={}", directory.0.display());
+    let relay = relay(&Recorder::new(), &[&site, "--write-timeout=1"]).await;
+    let mut slow = TcpStream::connect(relay.addresses[0]).await.unwrap();
+    slow.write_all(b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let metrics = &relay.shared.metrics;
+    eventually(|| metrics.http_connections.get() == 1).await;
+    eventually(|| metrics.http_connections.get() == 0).await;
+    let mut got = Vec::new();
+    let _ = slow.read_to_end(&mut got).await;
+    assert!(got.starts_with(b"HTTP/1.1 200") && got.len() < 32 << 20, "{}", got.len());
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn who_may_connect() {
     let recorder = Recorder::new();
     let relay = relay(&recorder, &["--origin=https://a.example", "--token=sesame"]).await;
