@@ -286,15 +286,15 @@ fn main() {
         sampler.abort();
     });
     let peak = memory(pid).1;
-    let own = processor(std::process::id());
-    println!("processor time: relay {:.1} s, this load {own:.1} s", processor(pid));
-    report(&arguments, &records.lock().expect("whole"), &samples.lock().expect("whole"), empty, peak);
     let metrics = fetch_metrics(relay);
+    let cpu = processor(pid);
+    let _ = child.kill();
+    let _ = child.wait();
+    report(&arguments, &records.lock().expect("whole"), &samples.lock().expect("whole"), empty, peak);
+    println!("processor time: relay {cpu:.1} s, this load {:.1} s", processor(std::process::id()));
     for line in metrics.lines().filter(|l| !l.starts_with('#') && !l.ends_with(" 0")) {
         println!("  {line}");
     }
-    let _ = child.kill();
-    let _ = child.wait();
 }
 
 fn fetch_metrics(relay: SocketAddr) -> String {

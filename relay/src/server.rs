@@ -164,6 +164,7 @@ pub async fn start(
         crate::tap::start(name, &rooms, &shared, shutdown.clone(), alive.clone())
             .map_err(|reason| StartError::Tap { name: name.clone(), reason })?;
     }
+    let local_only = addresses_local(&shared.settings);
     let site = Arc::new(Site {
         shared: Arc::clone(&shared),
         rooms,
@@ -171,6 +172,7 @@ pub async fn start(
         shutdown,
         alive,
         tls: tls.is_some(),
+        local_only,
     });
     let limit = Arc::new(Semaphore::new(shared.settings.limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut addresses = Vec::new();
@@ -182,6 +184,11 @@ pub async fn start(
         tokio::spawn(accept(listener, Arc::clone(&site), Arc::clone(&limit), tls.clone()));
     }
     Ok(Running { addresses, shared, stop, ended })
+}
+
+/// Nobody but this host can connect, and no proxy stands before it.
+fn addresses_local(settings: &Settings) -> bool {
+    settings.trusted_proxies.is_empty() && settings.listen.iter().all(|address| address.ip().is_loopback())
 }
 
 fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, StartError> {

@@ -42,7 +42,7 @@ impl Drop for Directory {
 }
 
 async fn raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> (String, Vec<u8>) {
-    stream.write_all(format!("{request}\r\nHost: relay\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("{request}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
@@ -158,6 +158,11 @@ async fn health_and_metrics() {
     relay.stop().await;
     let strict = support::relay(&recorder, &[]).await;
     assert_eq!(status(&get(strict.addresses[0], "GET /metrics HTTP/1.1\r\nX-Forwarded-For: 127.0.0.1").await.0), 403);
+    let mut rebound = TcpStream::connect(strict.addresses[0]).await.unwrap();
+    rebound.write_all(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    rebound.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), 403);
     strict.stop().await;
 }
 

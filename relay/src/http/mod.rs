@@ -44,6 +44,8 @@ pub struct Site {
     pub alive: mpsc::Sender<()>,
     /// Whether clients come over TLS.
     pub tls: bool,
+    /// Whether only this host can connect: then a name that is not this host's is a page's trick (DNS rebinding).
+    pub local_only: bool,
 }
 
 /// Where a WebSocket leads.
@@ -72,14 +74,27 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     text(headers, name).is_some_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
 }
 
+/// Whether a Host header names this host itself or an address, so that no DNS record can have made it up.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
 /// A page may connect when its origin is the relay's own or listed. Clients that are no browsers send none.
-fn origin_ok(headers: &HeaderMap, allowed: &[String], tls: bool) -> bool {
+fn origin_ok(headers: &HeaderMap, allowed: &[String], tls: bool, local_only: bool) -> bool {
     let Some(value) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = value.to_str() else { return false };
     if allowed.iter().any(|o| o == "*" || o.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
         return true;
     }
     let Some(host) = text(headers, header::HOST) else { return false };
+    if local_only && !is_local_name(host) {
+        return false;
+    }
     // Behind a proxy that ends TLS the scheme is not the relay's.
     let schemes: &[&str] = if tls { &["https://"] } else { &["http://", "https://"] };
     schemes.iter().any(|s| origin.strip_prefix(s).is_some_and(|rest| rest.eq_ignore_ascii_case(host)))
@@ -135,7 +150,11 @@ async fn page(site: &Site, peer: IpAddr, request: &Request<Incoming>) -> Respons
             let reader = client_ip(peer, request.headers(), shared);
             // Behind a proxy that is not listed, everybody looks like the proxy.
             let hidden = request.headers().contains_key("x-forwarded-for") && reader == peer.to_canonical();
-            if hidden || !shared.settings.metrics_allow.iter().any(|cidr| cidr.contains(reader)) {
+            let named = text(request.headers(), header::HOST).is_some_and(|host| !is_local_name(host));
+            if hidden
+                || site.local_only && named
+                || !shared.settings.metrics_allow.iter().any(|cidr| cidr.contains(reader))
+            {
                 return plain(StatusCode::FORBIDDEN, "not for you: see --metrics-allow\n");
             }
             let mut response = Response::new(Content::text(shared.metrics.render()));
@@ -178,7 +197,7 @@ fn websocket(site: &Arc<Site>, peer: IpAddr, mut request: Request<Incoming>) -> 
     let Some(accept) = key.map(|key| derive_accept_key(key.as_bytes())) else {
         return bad("Sec-WebSocket-Key is missing\n");
     };
-    if !origin_ok(headers, &settings.origins, site.tls) {
+    if !origin_ok(headers, &settings.origins, site.tls, site.local_only) {
         metrics.reject_origin.inc();
         return plain(StatusCode::FORBIDDEN, "this origin may not connect: see --origin\n");
     }
@@ -259,9 +278,9 @@ mod tests {
     fn origins() {
         let with = |origin, list: &[&str], tls| {
             let list: Vec<String> = list.iter().map(|o| (*o).to_owned()).collect();
-            origin_ok(&headers(&[("origin", origin), ("host", "relay.example:8086")]), &list, tls)
+            origin_ok(&headers(&[("origin", origin), ("host", "relay.example:8086")]), &list, tls, false)
         };
-        assert!(origin_ok(&headers(&[]), &[], false), "no browser");
+        assert!(origin_ok(&headers(&[]), &[], false, true), "no browser");
         assert!(with("http://relay.example:8086", &[], false));
         assert!(with("https://relay.example:8086", &[], true));
         assert!(!with("http://relay.example:8086", &[], true));
@@ -271,6 +290,23 @@ mod tests {
         assert!(with("https://a.example", &["https://a.example/"], false));
         assert!(!with("https://a.example.evil", &["https://a.example"], false));
         assert!(with("https://evil.example", &["*"], false));
+    }
+
+    #[test]
+    fn a_relay_of_this_host_only_believes_no_other_name() {
+        let from = |origin, host, list: &[String]| {
+            origin_ok(&headers(&[("origin", origin), ("host", host)]), list, false, true)
+        };
+        assert!(from("http://127.0.0.1:8086", "127.0.0.1:8086", &[]));
+        assert!(from("http://localhost:8086", "localhost:8086", &[]));
+        assert!(from("http://[::1]:8086", "[::1]:8086", &[]));
+        assert!(!from("http://rebound.example:8086", "rebound.example:8086", &[]));
+        assert!(from("http://named.example", "named.example", &["http://named.example".to_owned()]));
+        for (host, local) in
+            [("localhost", true), ("[::1]", true), ("::1", true), ("10.0.0.1", true), ("a:80", false), ("", false)]
+        {
+            assert_eq!(is_local_name(host), local, "{host}");
+        }
     }
 
     #[test]
