@@ -29,7 +29,7 @@ enum Part {
     Pool,
     /// Models of the pool's queue and rings, checked by loom
     Model,
-    /// Unit tests of the command line, of the wasm crate and of xtask
+    /// Tests of the command line, of the wasm crate, of the relay and of xtask
     Tools,
     /// System tests: guests and conformance, natively
     System,
@@ -103,7 +103,7 @@ fn run_part(part: Part) -> Result<Tally> {
         Part::Core => rust_tests(&["emulator-core"]),
         Part::Pool => rust_tests(&["tab86-pool"]),
         Part::Model => models(),
-        Part::Tools => rust_tests(&["tab86", "tab86-web", "xtask"]),
+        Part::Tools => rust_tests(&["tab86", "tab86-web", "tab86-relay", "xtask"]),
         Part::System => rust_tests(&["tab86-tests"]),
         Part::Types => types(),
         Part::Size => {

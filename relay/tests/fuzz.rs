@@ -1,0 +1,243 @@
+//! Seeded fuzzing of every parser that hostile bytes reach: 200,000 frames through switch and gateway, and as many
+//! inputs for the other parsers. A panic or an answer larger than a frame may be is a failure.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+mod support;
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::{Dhcp, GATEWAY, GATEWAY_MAC, Noise, mac, udp_frame};
+use tab86_relay::config::{Options, Settings};
+use tab86_relay::gateway::tcp::{Stack, reset};
+use tab86_relay::gateway::{Action, Gateway, dns};
+use tab86_relay::policy::{Cidr, Rule};
+use tab86_relay::switch::{PortId, PortKind, Switch};
+use tab86_relay::wisp::packet;
+
+const ROUNDS: usize = 200_000;
+
+/// Valid frames of every kind that the gateway knows, to start from.
+fn seeds() -> Vec<Vec<u8>> {
+    let (own, ip) = (mac(1), [10, 86, 3, 3].into());
+    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &own.0, &[10, 86, 3, 3], &[0; 6], &GATEWAY.octets()].concat();
+    let dns = [&[1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7][..], b"example", &[3], b"org", &[0, 0, 1, 0, 1]].concat();
+    let tcp = |flags: u8| {
+        let segment =
+            [&[0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x60, flags, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4][..], b"data"]
+                .concat();
+        let total = (20 + segment.len() as u16).to_be_bytes();
+        let header =
+            [&[0x45, 0, total[0], total[1], 0, 1, 0, 0, 64, 6, 0, 0, 10, 86, 3, 3, 93, 184, 215, 14][..], &segment]
+                .concat();
+        support::frame(GATEWAY_MAC, own, 0x0800, &header)
+    };
+    let ping = [
+        &[0x45, 0, 0, 32, 0, 1, 0, 0, 64, 1, 0, 0, 10, 86, 3, 3, 10, 86, 0, 1][..],
+        &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4],
+    ]
+    .concat();
+    vec![
+        support::frame(tab86_relay::switch::Mac::BROADCAST, own, 0x0806, &arp),
+        Dhcp::discover(own).frame(),
+        Dhcp::request(own, ip).frame(),
+        udp_frame(own, GATEWAY_MAC, (ip, 999), (GATEWAY, 53), &dns),
+        udp_frame(own, GATEWAY_MAC, (ip, 999), ([93, 184, 215, 14].into(), 53), b"datagram"),
+        tcp(2),
+        tcp(0x18),
+        tcp(4),
+        support::frame(GATEWAY_MAC, own, 0x0800, &ping),
+    ]
+}
+
+/// Flips, cuts and grows; then mends the IPv4 checksums most of the time, so that the inner parsers are reached.
+fn mutate(noise: &mut Noise, seed: &[u8]) -> Vec<u8> {
+    let mut frame = seed.to_vec();
+    for _ in 0..noise.below(6) {
+        if frame.is_empty() {
+            break;
+        }
+        let at = noise.below(frame.len());
+        match noise.below(5) {
+            0 => frame[at] = noise.next() as u8,
+            1 => frame[at] ^= 1 << noise.below(8),
+            2 => frame.truncate(at),
+            3 => frame.extend(std::iter::repeat_n(noise.next() as u8, at)),
+            _ => frame[at] = [0, 0xff, 0x7f, 0x80][noise.below(4)],
+        }
+    }
+    if noise.below(4) != 0 {
+        mend(&mut frame);
+    }
+    frame.truncate(1518);
+    frame
+}
+
+fn sum(data: &[u8], start: u32) -> u32 {
+    data.chunks(2).fold(start, |sum, pair| sum + u32::from(pair[0]) * 256 + u32::from(*pair.get(1).unwrap_or(&0)))
+}
+
+fn fold(mut sum: u32) -> [u8; 2] {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+fn mend(frame: &mut [u8]) {
+    if frame.len() < 34 || frame[12..14] != [8, 0] {
+        return;
+    }
+    let header = usize::from(frame[14] & 15) * 4;
+    if header < 20 || frame.len() < 14 + header {
+        return;
+    }
+    frame[24..26].fill(0);
+    let check = fold(sum(&frame[14..14 + header], 0));
+    frame[24..26].copy_from_slice(&check);
+    let total = usize::from(u16::from_be_bytes([frame[16], frame[17]])).min(frame.len() - 14);
+    if total < header {
+        return;
+    }
+    let (protocol, start, end) = (frame[23], 14 + header, 14 + total);
+    let at = match protocol {
+        1 => 2,
+        6 => 16,
+        17 => 6,
+        _ => return,
+    };
+    if end < start + at + 2 {
+        return;
+    }
+    frame[start + at..start + at + 2].fill(0);
+    let pseudo = if protocol == 1 { 0 } else { sum(&frame[26..34], u32::from(protocol) + (end - start) as u32) };
+    let check = fold(sum(&frame[start..end], pseudo));
+    frame[start + at..start + at + 2].copy_from_slice(&check);
+}
+
+#[test]
+fn frames_through_switch_and_gateway() {
+    let settings = Settings::default();
+    let mut gateway = Gateway::new(&settings);
+    let mut switch = Switch::default();
+    switch.add(PortId(0), PortKind::Gateway(GATEWAY_MAC), Duration::ZERO);
+    for id in 1..4 {
+        switch.add(PortId(id), PortKind::Client { max_macs: 8 }, Duration::ZERO);
+    }
+    let mut noise = Noise(0x86_86);
+    let seeds = seeds();
+    let mut kinds = [0usize; 8];
+    for round in 0..ROUNDS {
+        let seed = &seeds[noise.below(seeds.len())];
+        let frame = if noise.below(20) == 0 {
+            let length = noise.below(128);
+            noise.bytes(length)
+        } else {
+            mutate(&mut noise, seed)
+        };
+        let now = Duration::from_millis(round as u64);
+        let live = |mac| switch.owner(mac).is_some();
+        let admitted = gateway.admit(&frame, now, live).is_ok();
+        let action = if admitted { gateway.handle(&Bytes::from(frame.clone()), now, live) } else { Action::None };
+        switch.forward(PortId(1 + round as u64 % 3), &frame, now);
+        let kind = match action {
+            Action::None => 0,
+            Action::Reply(answer) | Action::Echo(answer) | Action::Leased(answer) => {
+                assert!((14..=1518).contains(&answer.len()));
+                1
+            }
+            Action::Tcp { packet, .. } => {
+                if let Some(answer) = reset(&packet, mac(1)) {
+                    assert_eq!(answer.len(), 54);
+                }
+                2
+            }
+            Action::Udp { data, packet, .. } => {
+                assert!(data.len() < packet.len());
+                gateway.unreachable(mac(1), &packet, smoltcp::wire::Icmpv4DstUnreachable::PortUnreachable);
+                3
+            }
+            Action::Dns { query, .. } => {
+                if let Some(dns::Query::Address(q) | dns::Query::Forward(q) | dns::Query::Answer(q, _)) =
+                    dns::parse(&query)
+                {
+                    assert!(q.answer(dns::Rcode::Refused).len() <= 512);
+                }
+                4
+            }
+            Action::Drop(_) => 5,
+        };
+        kinds[if admitted { kind } else { 6 }] += 1;
+    }
+    assert!(kinds[..7].iter().all(|count| *count > 500), "every path was taken: {kinds:?}");
+    assert!(switch.addresses() <= 25);
+}
+
+#[test]
+fn segments_through_a_connection() {
+    let mut noise = Noise(0x7c9);
+    let seeds = &seeds()[5..8];
+    let remote = SocketAddrV4::new([93, 184, 215, 14].into(), 80);
+    let mut established = 0;
+    for round in 0..ROUNDS / 20 {
+        let now = Duration::from_millis(round as u64 * 10);
+        let mut stack = Stack::new(remote, (GATEWAY_MAC, mac(1)), 1500, 4096, noise.next(), now).unwrap();
+        let mut syn = seeds[0].clone();
+        mend(&mut syn);
+        stack.push(Bytes::from(syn).slice(14..));
+        stack.poll(now);
+        stack.accept();
+        for step in 0..20 {
+            let mut frame = mutate(&mut noise, &seeds[step % 3]);
+            // Most segments acknowledge what the stack sent, so that they get past the first check.
+            stack.poll(now + Duration::from_millis(step as u64));
+            while let Some(answer) = stack.pop() {
+                assert!(answer.len() <= 1514);
+                if frame.len() >= 46 && noise.below(8) != 0 {
+                    let next = u32::from_be_bytes(answer[38..42].try_into().unwrap()).wrapping_add(1);
+                    frame[42..46].copy_from_slice(&next.to_be_bytes());
+                    frame[38..42].copy_from_slice(&2u32.to_be_bytes());
+                    mend(&mut frame);
+                }
+            }
+            if frame.len() > 14 {
+                stack.push(Bytes::from(frame).slice(14..));
+            }
+            if noise.below(3) == 0 && stack.socket().can_send() {
+                stack.socket().send_slice(&[86; 3000]).unwrap();
+            }
+            while stack.socket().can_recv() {
+                stack.socket().recv(|data| (data.len(), ())).unwrap();
+            }
+        }
+        established += usize::from(stack.socket().may_send() || stack.drained());
+    }
+    assert!(established > 100, "{established}");
+}
+
+#[test]
+fn names_wisp_packets_rules_and_settings() {
+    let mut noise = Noise(0x1035);
+    let dns_seed = [&[1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7][..], b"example", &[3], b"org", &[0, 0, 1, 0, 1]].concat();
+    let wisp_seeds: [Vec<u8>; 3] = [
+        [&[1, 7, 0, 0, 0, 1, 80, 0][..], b"example.org"].concat(),
+        [&[5, 0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 2, 6, 0, 0, 0, 1, 2, 0][..], b"upw"].concat(),
+        vec![2, 7, 0, 0, 0, 1, 2, 3],
+    ];
+    let texts = ["10.0.0.0/8:80-90", "[fd00::/8]:80", "127.0.0.1", "mtu = 1500\nallow = [\"10.0.0.0/8\"]"];
+    for _ in 0..ROUNDS {
+        if let Some(dns::Query::Address(q)) = dns::parse(&mutate(&mut noise, &dns_seed)) {
+            assert!(q.name.len() <= 253 && q.addresses(&[GATEWAY; 20]).len() <= 600);
+        }
+        let seed = &wisp_seeds[noise.below(3)];
+        packet::parse(&Bytes::from(mutate(&mut noise, seed)));
+        let seed = texts[noise.below(texts.len())].as_bytes();
+        let text = String::from_utf8_lossy(&mutate(&mut noise, seed)).into_owned();
+        let _ = (text.parse::<Rule>(), text.parse::<Cidr>());
+        if noise.below(50) == 0 {
+            let _ = toml::from_str::<Options>(&text).map(Settings::from_options);
+        }
+    }
+}
