@@ -148,6 +148,13 @@ export function connectInput(
   options?: { keepKey?: (event: KeyboardEvent) => boolean },
 ): () => void;
 
+/**
+ * For sites that cannot send the two headers of cross-origin isolation: registers a service worker that adds them and
+ * loads the page again, once. `script` is the address of a copy of `isolation-worker.js` in the page's folder or above.
+ * Resolves to false when the page stays as it is: it is isolated already, or the browser allows no service worker.
+ */
+export function isolate(script: string | URL): Promise<boolean>;
+
 /** An error with a `code` for programs and a message for people. */
 export class Tab86Error extends Error {
   constructor(code: string, message: string);

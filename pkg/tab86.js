@@ -2,6 +2,7 @@
 import { Pool } from "./lib/pool.js";
 import { defineElement } from "./lib/element.js";
 
+export { isolate } from "./lib/isolation.js";
 export { connectInput } from "./lib/input.js";
 export { Tab86Error } from "./lib/errors.js";
 

@@ -1,5 +1,5 @@
 // The shell: guest list, tabs with machines over one pool, and the overview of them.
-import { createPool } from "/pkg/tab86.js";
+import { createPool, isolate } from "/pkg/tab86.js";
 import { button, element } from "./elements.js";
 import { loadGuests, optionsOf, showGuests } from "./guests.js";
 import { MachineView } from "./machine-view.js";
@@ -354,6 +354,8 @@ function openWanted() {
 
 async function main() {
   setUpTheme();
+  // A static host sends no headers; the page is then loaded again with them.
+  if (await isolate(new URL("isolation-worker.js", document.baseURI))) return;
   setUpControls();
   const choose = setUpOwnImage((files, names) => void open(names[0], { kind: "files", files: names }, { files }), sayError);
   setUpOffPanel({

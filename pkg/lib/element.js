@@ -1,5 +1,5 @@
 // <tab86-vm>: a machine as an HTML element. Attributes are VmOptions in kebab case; `memory` is in MiB; `autostart`
-// boots at once, otherwise a click does.
+// boots at once, otherwise a click does; `pause-hidden` pauses the machine while nobody can see it.
 import { connectInput } from "./input.js";
 
 /** @typedef {import("./vm.js").Vm} Vm */
@@ -41,6 +41,14 @@ export function defineElement(createPool) {
   class Tab86Element extends HTMLElement {
     /** @type {Vm | null} */ #vm = null;
     /** @type {() => void} */ #disconnect = () => {};
+    /** It was running and went out of sight. */
+    #pausedUnseen = false;
+    #inSight = true;
+    #watcher = new IntersectionObserver((entries) => {
+      this.#inSight = entries[entries.length - 1].isIntersecting;
+      void this.#settle();
+    });
+    #onVisibility = () => void this.#settle();
     #canvas = document.createElement("canvas");
     #button = document.createElement("button");
     #message = document.createElement("p");
@@ -68,11 +76,31 @@ export function defineElement(createPool) {
       this.#disconnect = connectInput(this.#canvas, () => this.#vm);
       const poster = this.getAttribute("poster");
       if (poster) this.#button.style.background = `#0008 center/cover url(${JSON.stringify(poster)})`;
+      this.#watcher.observe(this);
+      document.addEventListener("visibilitychange", this.#onVisibility);
       if (this.hasAttribute("autostart")) void this.boot();
+    }
+
+    /** Pauses a machine that went out of sight, if that is wanted, and lets it go on; one that is out of sight has less priority. */
+    async #settle() {
+      const vm = this.#vm;
+      if (!vm) return;
+      const seen = this.#inSight && !document.hidden;
+      vm.priority = seen ? "visible" : "background";
+      if (!seen && this.hasAttribute("pause-hidden") && vm.state === "running") {
+        this.#pausedUnseen = true;
+        await vm.pause();
+      } else if (seen && this.#pausedUnseen) {
+        this.#pausedUnseen = false;
+        await vm.start();
+      }
     }
 
     disconnectedCallback() {
       this.#disconnect();
+      this.#watcher.disconnect();
+      document.removeEventListener("visibilitychange", this.#onVisibility);
+      this.#pausedUnseen = false;
       void this.#vm?.close();
       this.#vm = null;
       this.#button.hidden = false;
@@ -90,6 +118,7 @@ export function defineElement(createPool) {
         this.#vm = vm;
         this.dispatchEvent(new CustomEvent("boot", { detail: vm }));
         await vm.start();
+        await this.#settle();
         this.#canvas.focus();
       } catch (error) {
         this.#message.textContent = error instanceof Error ? error.message : String(error);

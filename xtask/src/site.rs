@@ -30,6 +30,8 @@ pub fn assemble_site() -> Result<()> {
     let mut tree = Tree::default();
     tree.folder(&repo::path("www"), "")?.folder(&repo::build("pkg"), "pkg")?;
     tree.folder(&repo::build("firmware"), "firmware")?.folder(&repo::build("guests"), "guests")?;
+    // A service worker isolates pages in its own folder and below.
+    tree.file(&repo::path("pkg/isolation-worker.js"), "isolation-worker.js");
     for (from, to) in VENDOR {
         tree.file(&repo::path("node_modules").join(from), to);
     }

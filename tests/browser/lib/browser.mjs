@@ -13,7 +13,8 @@ export function launch() {
 
 /** A page whose errors fail the spec: `page.problems` lists them. */
 export async function openPage(browser, url, options = {}) {
-  const context = await browser.newContext(options);
+  // Without it the service worker would isolate pages that are meant to be without isolation.
+  const context = await browser.newContext({ serviceWorkers: "block", ...options });
   const page = await context.newPage();
   page.problems = [];
   page.on("pageerror", (error) => page.problems.push(error.message));
