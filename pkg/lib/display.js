@@ -34,6 +34,7 @@ export class Display {
 
   #tick() {
     this.#request = requestAnimationFrame(() => this.#tick());
+    if (!this.#canvas && this.#link.readsScreen) return;
     const frame = this.#link.takeFrame(this.#whole);
     if (!frame) return;
     this.#whole = false;

@@ -131,7 +131,7 @@ export class MessageLink {
 
   /** @param {Frame} frame */
   #keep(frame) {
-    const whole = frame.w === frame.width && frame.h === frame.height;
+    const whole = isWhole(frame);
     // Nobody draws in a hidden page, which still has to know the text.
     if (document.hidden) this.#stale = true;
     if (document.hidden || (this.#awaitsWhole && !whole)) this.#acknowledge(frame.seq);
@@ -160,15 +160,33 @@ export class MessageLink {
 
   /** @param {boolean} whole @returns {Frame | null} */
   takeFrame(whole) {
-    if ((whole || this.#stale) && !this.#awaitsWhole && this.#frames.length === 0) {
-      this.#awaitsWhole = true;
+    if (whole || this.#stale) {
+      const at = this.#frames.findIndex(isWhole);
+      if (at < 0) return this.#askForWhole();
+      this.#frames.splice(0, at);
       this.#stale = false;
-      this.#tell(TELL.WHOLE, {});
     }
     const frame = this.#frames.shift();
     if (!frame) return null;
     if (this.#frames.length === 0) this.#acknowledge(frame.seq);
     return frame;
+  }
+
+  /** What is here is of no use without the rest of the screen. */
+  #askForWhole() {
+    const last = this.#frames.at(-1);
+    this.#frames = [];
+    if (last) this.#acknowledge(last.seq);
+    if (!this.#awaitsWhole) {
+      this.#awaitsWhole = true;
+      this.#tell(TELL.WHOLE, {});
+    }
+    return null;
+  }
+
+  /** There is nothing to do for a screen without a canvas: its text comes with the frames all the same. */
+  get readsScreen() {
+    return false;
   }
 
   screenText() {
@@ -186,4 +204,9 @@ export class MessageLink {
     this.#worker.terminate();
     this.#rejectAll(new Tab86Error("closed", "The machine was closed."));
   }
+}
+
+/** @param {Frame} frame */
+function isWhole(frame) {
+  return frame.w === frame.width && frame.h === frame.height;
 }

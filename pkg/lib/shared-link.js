@@ -148,6 +148,11 @@ export class SharedLink {
     return frame;
   }
 
+  /** The page reads text from memory: nobody needs frames of a machine without a canvas. */
+  get readsScreen() {
+    return true;
+  }
+
   screenText() {
     for (let tries = 0; tries < TRIES; tries++) {
       const text = this.#memory?.screenText() ?? null;

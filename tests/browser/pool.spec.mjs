@@ -88,7 +88,7 @@ shared("busy machines share two workers evenly, whoever looks at them", { worker
   for (const count of counts.counts) assert.ok(count > mean / 2 && count < mean * 2, `slices ${counts.counts}`);
 });
 
-shared("machines that loop, fault and fill their memory leave the others and the page alone", { workers: 2 }, async (page) => {
+both("machines that loop, fault and fill their memory leave the others and the page alone", { workers: 2 }, async (page) => {
   const seen = await page.evaluate(async () => {
     const [echo, stuck, triple, filler] = await Promise.all(["echo", "stuck", "triple", "filler"].map((name) => boot86(name)));
     echo.priority = "visible";

@@ -106,7 +106,7 @@ fn flood(guest: &mut Guest, gateway: &mut Gateway) -> Result<(), Failed> {
         lost += (0..400).filter(|_| !guest.machine.network_send(&noise)).count();
         guest.step();
     }
-    assert!(lost > 1000, "{lost}");
+    assert!(lost > 100, "{lost} frames were lost");
     guest.enter(&format!("until ping -c 2 -W 1 {GATEWAY}; do sleep 1; done; echo flood-done$?"));
     guest.enter("cd /sys/class/net/eth0/statistics; echo over=$(cat rx_over_errors) missed=$(cat rx_missed_errors); echo figures-done$?");
     until(guest, gateway, |guest, _| guest.said.contains("figures-done0"))?;
