@@ -94,7 +94,8 @@ async function copies(from, fromName, to, toName, toIp) {
   await sh(from, fromName, `dd if=/dev/urandom of=/root/sent bs=64k count=${MEGABYTES * 16}`, COPY_MS);
   const sum = (text) => text.match(/\b[0-9a-f]{32}\b(?=  \/root)/g)?.at(-1);
   const sent = sum((await sh(from, fromName, "md5sum /root/sent", COPY_MS)).text);
-  const receiving = sh(to, toName, "nc -l -p 5000 </dev/null >/root/got; md5sum /root/got", COPY_MS);
+  // The terminal as its input: at the end of that BusyBox's nc would close the connection.
+  const receiving = sh(to, toName, "nc -l -p 5000 >/root/got; md5sum /root/got", COPY_MS);
   await sh(from, fromName, "sleep 1");
   const began = performance.now();
   const { code, text } = await sh(from, fromName, `nc ${toIp} 5000 </root/sent`, COPY_MS);
