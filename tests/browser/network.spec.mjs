@@ -198,3 +198,43 @@ test("a card with nothing plugged in, bad options, and machines without a card",
   assert.deepEqual(seen.bad, Array(4).fill("bad-options"));
   assert.deepEqual(seen.cards, ["no-network-card", "no-network-card", "bad-options"]);
 }));
+
+test("the network panel: where the cable leads, a relay that is away, a recording", { skip }, async () => {
+  const page = await openPage(browser, `${sites.shared.origin}/?guest=hello`, { viewport: { width: 1280, height: 800 } });
+  const network = () => page.evaluate(() => window.vm.network);
+  const state = (pattern) => page.locator("#network-state", { hasText: pattern }).waitFor({ timeout: 10_000 });
+  try {
+    await page.waitForFunction(() => window.vm?.state === "running", null, { timeout: 60_000 });
+    assert.equal((await network()).lan, "tab86");
+    await page.locator("#network-button").click();
+    await state(/Connected/);
+    await page.locator("#network-place").fill("other");
+    await page.locator("#network-form button").click();
+    assert.equal((await network()).lan, "other");
+    await page.locator("#network-kind").selectOption("relay");
+    await page.locator("#network-place").fill("https://relay.example/");
+    await page.locator("#network-form button").click();
+    await page.locator("#message-text", { hasText: /ws:\/\// }).waitFor();
+    assert.equal((await network()).lan, "other", "a wrong address changes nothing");
+    const relay = await startRelay();
+    await relay.close();
+    // Nobody listens there now.
+    await page.locator("#network-place").fill(`ws://127.0.0.1:${relay.port}/`);
+    await page.locator("#network-form button").click();
+    await state(/Not connected.*cannot be reached/);
+    await page.locator("#message-text", { hasText: /cannot be reached/ }).waitFor();
+    const back = await startRelay(relay.port);
+    await state(/Connected to the relay/);
+    await page.locator("#message").waitFor({ state: "hidden" });
+    await page.locator("#network-capture").click();
+    const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#network-capture").click()]);
+    assert.match(download.suggestedFilename(), /^tab86-.*\.pcapng$/);
+    await page.locator("#network-kind").selectOption("none");
+    await page.locator("#network-form button").click();
+    await state(/cable is out/);
+    await back.close();
+    assert.deepEqual(page.problems, []);
+  } finally {
+    await page.context().close();
+  }
+});
