@@ -55,13 +55,51 @@ export interface VmOptions {
   cdrom?: Source;
   /** QEMU's letters in order: a floppy, c hard disk, d CD. */
   bootOrder?: string;
-  network?: { relay?: string; lan?: string; mac?: string } | null;
+  /**
+   * A network card (RTL8029), plugged into a LAN of this name, into a relay (ws:// or wss://, one Ethernet frame in each
+   * binary message), or with neither into nothing. All machines of the origin share its LANs. `mac`, as in
+   * 02:00:5e:10:00:01, is random unless told.
+   */
+  network?: NetworkPlace & { mac?: string } | null;
   canvas?: HTMLCanvasElement | null;
   /** "realtime" (the default) follows the host's clock; "deterministic" derives all time from the instruction count. */
   clock?: "realtime" | "deterministic";
   jit?: boolean;
   /** Start from a snapshot. */
   state?: Source;
+}
+
+/** Where a network cable leads: one of the two. */
+export interface NetworkPlace {
+  lan?: string;
+  relay?: string;
+}
+
+/** connecting: the relay has not answered yet; down: the cable is out, or the relay away (it is tried again by itself). */
+export type NetworkState = "up" | "connecting" | "down";
+
+export interface NetworkInfo {
+  readonly lan: string | null;
+  readonly relay: string | null;
+  /** The card's address. A clone has its original's: give it a network of its own, or its guest another address. */
+  readonly mac: string;
+  readonly state: NetworkState;
+  /** The state in words. */
+  readonly message: string;
+  /** Since power-on; in is to the guest. `dropped`: frames lost either way. */
+  readonly counters: { framesIn: number; bytesIn: number; framesOut: number; bytesOut: number; dropped: number };
+}
+
+/** A recording of network traffic; at most 64 MiB. */
+export interface NetworkCapture {
+  /** Frames recorded. */
+  readonly frames: number;
+  /** Their bytes. */
+  readonly bytes: number;
+  /** Frames that came when it was full. */
+  readonly missed: number;
+  /** Ends it; a pcapng file. */
+  stop(): Blob;
 }
 
 /** halted: for ever, with interrupts off; shutdown: triple fault; off: powered off by the guest; crashed: a fault of the emulator. */
@@ -72,7 +110,7 @@ export interface VmEventMap {
   state: Event & { state: VmState };
   screen: Event & { width: number; height: number; text: boolean; aspect: number; resized: boolean };
   error: Event & { error: Tab86Error; code: string; message: string };
-  network: Event;
+  network: Event & { state: NetworkState; message: string };
   exit: Event & { reason: "power-off" | "debug-exit" | "shutdown" | "crashed"; code?: number };
   "firmware-log": Event & { data: Uint8Array };
 }
@@ -97,6 +135,12 @@ export interface Vm extends EventTarget {
   readonly memory: number;
   /** The WebAssembly memory with the machine's whole state, for tools that look inside; null without shared memory. */
   readonly wasmMemory: WebAssembly.Memory | null;
+  /** The network card; null without one. */
+  readonly network: NetworkInfo | null;
+  /** Plugs the network cable in somewhere else; null: out. */
+  setNetwork(where: NetworkPlace | null): void;
+  /** Records what passes the network card from now on. */
+  capture(): NetworkCapture;
   sendSerial(text: string | Uint8Array, port?: number): void;
   /** Presses or releases one key, by KeyboardEvent.code. */
   sendKey(code: string, pressed: boolean): void;

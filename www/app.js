@@ -4,6 +4,7 @@ import { button, element } from "./elements.js";
 import { loadGuests, optionsOf, showGuests } from "./guests.js";
 import { MachineView } from "./machine-view.js";
 import { clearMessage, onMessageClose, say, sayError } from "./messages.js";
+import { DEFAULT_LAN } from "./network-panel.js";
 import { setUpOwnImage } from "./own-image.js";
 import { isHostChord } from "./screen.js";
 import { setUpTheme } from "./theme.js";
@@ -79,23 +80,30 @@ const offer = new UndoOffer(undoClose);
 
 /** @param {import("./tabs/tab-list.js").Tab} tab @param {VmOptions | null} files @returns {VmOptions} */
 function optionsOfTab({ source, settings }, files) {
+  // What other machines send at their own times is in no deterministic machine's course.
+  const network = settings.clock === "deterministic" ? {} : { network: { lan: DEFAULT_LAN } };
   if (source.kind === "files") {
     if (!files) throw new Error(`Choose ${source.files.join(", ")} again: the page does not keep your files.`);
-    return { ...FIRMWARE, ...files, ...settings };
+    return { ...FIRMWARE, ...network, ...files, ...settings };
   }
   const guest = guests.find(({ name }) => name === source.guest);
   if (!guest) throw new Error(`This site has no guest called ${source.guest}.`);
-  return { ...FIRMWARE, ...optionsOf(guest), ...settings };
+  return { ...FIRMWARE, ...network, ...optionsOf(guest), ...settings };
 }
 
-/** Settings of the address that hold for every new tab: `?jit=0`, `?clock=deterministic`, `?memory=MiB`. */
+/** Settings of the address that hold for every new tab: `?jit=0`, `?clock=deterministic`, `?memory=MiB`,
+ * `?lan=name`, `?relay=wss://…`, `?network=none`. */
 function settings() {
   const query = new URLSearchParams(location.search);
   const memory = query.get("memory");
+  const [lan, relay] = [query.get("lan"), query.get("relay")];
   return {
     ...(query.get("jit") === "0" && { jit: false }),
     ...(query.get("clock") === "deterministic" && { clock: /** @type {const} */ ("deterministic") }),
     ...(memory && { memory: Number(memory) * 2 ** 20 }),
+    ...(lan && { network: { lan } }),
+    ...(relay && { network: { relay } }),
+    ...(query.get("network") === "none" && { network: null }),
   };
 }
 

@@ -2,6 +2,7 @@
 import { button, element } from "./elements.js";
 import { setUpKeyMenu } from "./key-menu.js";
 import { clearMessage, sayError } from "./messages.js";
+import { NetworkPanel } from "./network-panel.js";
 import { focusScreen, releaseInput, setUpScreen, showMode } from "./screen.js";
 import { isAlive, speed, stateName } from "./tabs/figures.js";
 
@@ -15,6 +16,7 @@ const canvas = element("screen", HTMLCanvasElement);
 export class MachineView {
   /** @type {Machine | null} */ #machine = null;
   #name = "";
+  #network = new NetworkPanel(() => this.#vm);
   /** What is on the page of it. @type {{ vm: Vm | null, side: string, mode: object | null } | null} */ #drawn = null;
 
   /** @param {() => void} powerOff */
@@ -92,6 +94,7 @@ export class MachineView {
 
   /** Speed, idle time and the disk light. */
   showFigures() {
+    this.#network.tick();
     const { stats, lights } = this.#machine ?? {};
     if (!stats || !lights) return;
     element("speed", HTMLSpanElement).textContent = speed(stats.mips);

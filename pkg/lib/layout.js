@@ -48,4 +48,9 @@ export const COUNTER = Object.freeze({
   DISK_READS: 3,
   DISK_WRITES: 4,
   JIT_BLOCKS: 5,
+  NET_IN_FRAMES: 6,
+  NET_IN_BYTES: 7,
+  NET_OUT_FRAMES: 8,
+  NET_OUT_BYTES: 9,
+  NET_DROPPED: 10,
 });

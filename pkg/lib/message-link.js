@@ -2,7 +2,7 @@
 import { poolEpoch } from "./clock.js";
 import { Tab86Error, unpackError } from "./errors.js";
 import { FROM_WORKER, REQUEST, TELL } from "./protocol.js";
-import { OUTPUT } from "./rings.js";
+import { INPUT, OUTPUT } from "./rings.js";
 import { startWorker } from "./start-worker.js";
 import { ChunkFetcher } from "./streams.js";
 import { streamsOf, transferOf } from "./setup.js";
@@ -30,7 +30,10 @@ export class MessageLink {
   /** Frames were dropped while the page was hidden. */
   #stale = false;
   /** @type {import("./protocol.js").Statistics} */
-  #statistics = { instructions: 0n, virtualNs: 0n, slices: 0n, diskReads: 0n, diskWrites: 0n, jitBlocks: 0n, kips: 0, idle: 0 };
+  #statistics = {
+    instructions: 0n, virtualNs: 0n, slices: 0n, diskReads: 0n, diskWrites: 0n, jitBlocks: 0n,
+    netInFrames: 0n, netInBytes: 0n, netOutFrames: 0n, netOutBytes: 0n, netDropped: 0n, kips: 0, idle: 0,
+  };
 
   /** @param {Build} build @param {MachineSetup} setup @param {LinkEvents} events */
   static create(build, setup, events) {
@@ -147,6 +150,13 @@ export class MessageLink {
   /** @param {number} kind @param {Uint8Array} payload */
   sendInput(kind, payload) {
     this.#tell(TELL.INPUT, { kind, payload });
+  }
+
+  /** A frame for the network card. @param {Uint8Array} frame */
+  sendFrame(frame) {
+    // Others may hold the same array: it is copied.
+    this.#tell(TELL.INPUT, { kind: INPUT.NET_IN, payload: frame });
+    return true;
   }
 
   flushInput() {

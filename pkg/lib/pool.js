@@ -4,6 +4,7 @@ import { MessageLink } from "./message-link.js";
 import { SharedLink } from "./shared-link.js";
 import { Threads } from "./threads.js";
 import { openImage, readWhole } from "./sources.js";
+import { checkNetwork } from "./net/vm-network.js";
 import { Vm } from "./vm.js";
 
 /**
@@ -104,8 +105,9 @@ export class Pool {
   async createVm(options = {}) {
     const memory = options.memory ?? DEFAULT_MEMORY;
     return this.#admit(memory, async () => {
-      const setup = await setUp(options, this.#base);
-      return Vm.create((events) => this.#open(setup, events), memory, options.canvas ?? null, this.#owner);
+      const network = checkNetwork(options.network);
+      const setup = { ...(await setUp(options, this.#base)), ...(network && { network: { mac: network.mac } }) };
+      return Vm.create((events) => this.#open(setup, events), { memory, network }, options.canvas ?? null, this.#owner);
     });
   }
 
@@ -161,7 +163,6 @@ async function setUp(options, base) {
   const { memory = DEFAULT_MEMORY, clock = "realtime" } = options;
   if (clock !== "realtime" && clock !== "deterministic") throw new Tab86Error("bad-options", `\`clock\` is "realtime" or "deterministic".`);
   if (options.state) throw new Tab86Error("not-supported", "Starting from a saved state is not supported yet.");
-  if (options.network) throw new Tab86Error("not-supported", "Networking is not supported yet.");
   /** @param {string} role @param {Source | null | undefined} source */
   const whole = async (role, source) => (source == null ? undefined : readWhole(role, source));
   /** @param {string} role @param {Drive | null | undefined} drive @param {boolean} [cdrom] */
@@ -182,7 +183,7 @@ async function setUp(options, base) {
   // A deterministic machine starts at the same time each day.
   const startTime = clock === "deterministic" ? 0 : Math.floor(Date.now() / 1000);
   const all = { memory, clock, startTime, jit, cpu, cpus, cmdline, bootOrder, bios, vgaBios, kernel, initrd, multiboot, fda, fdb, hda, hdb, cdrom };
-  return /** @type {MachineSetup} */ (Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)));
+  return /** @type {MachineSetup} */ (/** @type {unknown} */ (Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))));
 }
 
 /** @param {string} role @param {Drive | null | undefined} drive @param {boolean} cdrom @param {boolean} whole */

@@ -17,6 +17,7 @@
  * @property {Uint8Array} [kernel] @property {Uint8Array} [initrd] @property {Uint8Array} [multiboot]
  * @property {ImageSetup} [fda] @property {ImageSetup} [fdb]
  * @property {ImageSetup} [hda] @property {ImageSetup} [hdb] @property {ImageSetup} [cdrom]
+ * @property {{ mac: number[] }} [network] a network card, with the cable out
  *
  * @typedef {object} Frame what changed on the screen
  * @property {number} seq sequence number
@@ -32,6 +33,8 @@
  * @typedef {object} Statistics
  * @property {bigint} instructions @property {bigint} virtualNs @property {bigint} slices
  * @property {bigint} diskReads @property {bigint} diskWrites @property {bigint} jitBlocks
+ * @property {bigint} netInFrames @property {bigint} netInBytes to the guest
+ * @property {bigint} netOutFrames @property {bigint} netOutBytes from the guest @property {bigint} netDropped
  * @property {number} kips @property {number} idle 1/1000
  *
  * @typedef {object} Chunk of a streamed image, on its way into a slot of the machine's mailbox

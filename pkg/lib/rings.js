@@ -4,9 +4,9 @@ import { COUNTER, COUNTERS_AT, MAGIC, VERSION, WORD } from "./layout.js";
 import { Tab86Error } from "./errors.js";
 
 /** Kinds of input records. */
-export const INPUT = Object.freeze({ KEY: 1, MOUSE: 2, SERIAL: 3, CHUNK: 4 });
+export const INPUT = Object.freeze({ KEY: 1, MOUSE: 2, SERIAL: 3, CHUNK: 4, NET_IN: 5, NET_LINK: 6 });
 /** Kinds of output records. */
-export const OUTPUT = Object.freeze({ SERIAL: 1, FIRMWARE_LOG: 2, CHUNK_TAKEN: 3, CHUNK_WANTED: 4 });
+export const OUTPUT = Object.freeze({ SERIAL: 1, FIRMWARE_LOG: 2, CHUNK_TAKEN: 3, CHUNK_WANTED: 4, NET_OUT: 5 });
 /** Largest payload of a record. */
 export const MAX_PAYLOAD = 1 << 14;
 
@@ -17,6 +17,29 @@ const FAILED = 0xffffffff;
 
 const HEADER_OF_RECORD = 4;
 
+/**
+ * Where a ring's bytes lie; they stay there for the machine's life. Positions count on for ever, modulo 2^32.
+ * @typedef {{ base: number, length: number }} RingBytes
+ */
+
+/** Copies into a ring, in two pieces where it wraps. @param {Uint8Array} memory @param {RingBytes} ring @param {number} position @param {Uint8Array} source */
+function writeRing(memory, { base, length }, position, source) {
+  const at = position & (length - 1);
+  const first = Math.min(source.length, length - at);
+  memory.set(first === source.length ? source : source.subarray(0, first), base + at);
+  if (first < source.length) memory.set(source.subarray(first), base);
+}
+
+/** Copies out of a ring. @param {Uint8Array} memory @param {RingBytes} ring @param {number} position @param {number} size @returns {Uint8Array<ArrayBuffer>} */
+function readRing(memory, { base, length }, position, size) {
+  const at = position & (length - 1);
+  const first = Math.min(size, length - at);
+  const target = new Uint8Array(size);
+  target.set(memory.subarray(base + at, base + at + first));
+  if (first < size) target.set(memory.subarray(base, base + size - first), first);
+  return target;
+}
+
 /** A VM's memory with the header at a known address. */
 export class VmMemory {
   #memory;
@@ -25,6 +48,8 @@ export class VmMemory {
   #words = new Int32Array(0);
   #counters = new BigInt64Array(0);
   #bytes = new Uint8Array(0);
+  /** @type {RingBytes} */ #input;
+  /** @type {RingBytes} */ #output;
 
   /** @param {WebAssembly.Memory} memory @param {number} pointer address of the header */
   constructor(memory, pointer) {
@@ -33,6 +58,8 @@ export class VmMemory {
     if (this.get(WORD.MAGIC) !== MAGIC || this.get(WORD.VERSION) !== VERSION) {
       throw new Tab86Error("internal", "The wasm file and the scripts of tab86 are of different versions: reload the page.");
     }
+    this.#input = { base: this.get(WORD.INPUT_PTR), length: this.get(WORD.INPUT_LEN) };
+    this.#output = { base: this.get(WORD.OUTPUT_PTR), length: this.get(WORD.OUTPUT_LEN) };
   }
 
   /** Makes the views anew when the memory has grown. */
@@ -84,18 +111,13 @@ export class VmMemory {
    * @returns {boolean} false when the ring is full: try again later
    */
   pushInput(kind, payload) {
-    const length = this.get(WORD.INPUT_LEN);
     const tail = this.get(WORD.INPUT_TAIL);
     const used = (tail - this.get(WORD.INPUT_HEAD)) >>> 0;
-    if (used + HEADER_OF_RECORD + payload.length > length) return false;
     const size = payload.length;
-    const base = this.get(WORD.INPUT_PTR);
-    const bytes = this.bytes;
-    const put = (/** @type {number} */ offset, /** @type {number} */ value) => {
-      bytes[base + ((tail + offset) & (length - 1))] = value;
-    };
-    [kind, size & 255, (size >> 8) & 255, size >> 16].forEach((value, i) => put(i, value));
-    payload.forEach((value, i) => put(HEADER_OF_RECORD + i, value));
+    if (used + HEADER_OF_RECORD + size > this.#input.length) return false;
+    const head = Uint8Array.of(kind, size & 255, (size >> 8) & 255, size >> 16);
+    writeRing(this.bytes, this.#input, tail, head);
+    writeRing(this.bytes, this.#input, tail + HEADER_OF_RECORD, payload);
     this.set(WORD.INPUT_TAIL, tail + HEADER_OF_RECORD + size);
     return true;
   }
@@ -120,22 +142,29 @@ export class VmMemory {
   /** Takes the oldest output record. @returns {{ kind: number, payload: Uint8Array } | null} */
   popOutput() {
     const head = this.get(WORD.OUTPUT_HEAD);
-    const available = (this.get(WORD.OUTPUT_TAIL) - head) >>> 0;
-    if (available < HEADER_OF_RECORD) return null;
-    const length = this.get(WORD.OUTPUT_LEN);
-    const base = this.get(WORD.OUTPUT_PTR);
-    const bytes = this.bytes;
-    const at = (/** @type {number} */ offset) => bytes[base + ((head + offset) & (length - 1))];
-    const size = at(1) | (at(2) << 8) | (at(3) << 16);
-    const payload = new Uint8Array(size);
-    for (let i = 0; i < size; i++) payload[i] = at(HEADER_OF_RECORD + i);
+    const available = this.#available;
+    if (available === 0) return null;
+    const [kind, l0, l1, l2] = readRing(this.bytes, this.#output, head, HEADER_OF_RECORD);
+    const size = l0 | (l1 << 8) | (l2 << 16);
+    if (size > available - HEADER_OF_RECORD) {
+      // No machine that works writes this.
+      this.set(WORD.OUTPUT_HEAD, head + available);
+      return null;
+    }
+    const payload = readRing(this.bytes, this.#output, head + HEADER_OF_RECORD, size);
     this.set(WORD.OUTPUT_HEAD, head + HEADER_OF_RECORD + size);
-    return { kind: at(0), payload };
+    return { kind, payload };
+  }
+
+  /** Bytes of output that wait; positions that cannot be count as none. */
+  get #available() {
+    const available = (this.get(WORD.OUTPUT_TAIL) - this.get(WORD.OUTPUT_HEAD)) >>> 0;
+    return available >= HEADER_OF_RECORD && available <= this.#output.length ? available : 0;
   }
 
   /** Whether output waits. */
   get hasOutput() {
-    return this.get(WORD.OUTPUT_TAIL) !== this.get(WORD.OUTPUT_HEAD);
+    return this.#available > 0;
   }
 
   /**
@@ -173,6 +202,11 @@ export class VmMemory {
       diskReads: this.count(COUNTER.DISK_READS),
       diskWrites: this.count(COUNTER.DISK_WRITES),
       jitBlocks: this.count(COUNTER.JIT_BLOCKS),
+      netInFrames: this.count(COUNTER.NET_IN_FRAMES),
+      netInBytes: this.count(COUNTER.NET_IN_BYTES),
+      netOutFrames: this.count(COUNTER.NET_OUT_FRAMES),
+      netOutBytes: this.count(COUNTER.NET_OUT_BYTES),
+      netDropped: this.count(COUNTER.NET_DROPPED),
       kips: this.get(WORD.KIPS),
       idle: this.get(WORD.IDLE),
     };

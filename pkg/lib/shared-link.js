@@ -3,7 +3,7 @@
 import { Tab86Error } from "./errors.js";
 import { WORD } from "./layout.js";
 import { REQUEST } from "./protocol.js";
-import { OUTPUT, VmMemory } from "./rings.js";
+import { INPUT, OUTPUT, VmMemory } from "./rings.js";
 import { ChunkFetcher } from "./streams.js";
 import { streamsOf, transferOf } from "./setup.js";
 
@@ -22,6 +22,10 @@ import { streamsOf, transferOf } from "./setup.js";
 const OVERHEAD = 256 << 20;
 /** Tries for a text that the machine is writing. */
 const TRIES = 100;
+/** How soon to look again when the machine's ring is full. */
+const RETRY_MS = 20;
+/** Records that wait for room in the ring before frames from the network are lost. */
+const MAX_WAITING = 256;
 
 /** A link to a machine of the pool. */
 export class SharedLink {
@@ -32,6 +36,7 @@ export class SharedLink {
   /** @type {VmMemory | null} */ #memory = null;
   /** @type {ChunkFetcher} */ #fetcher;
   /** @type {(() => boolean)[]} input that did not fit the ring */ #backlog = [];
+  #retry = 0;
   #text = "";
 
   /**
@@ -118,6 +123,13 @@ export class SharedLink {
     this.#send((memory) => memory.pushInput(kind, payload), true);
   }
 
+  /** A frame for the network card. @param {Uint8Array} frame @returns {boolean} false if it is lost */
+  sendFrame(frame) {
+    if (this.#backlog.length >= MAX_WAITING) return false;
+    this.#send((memory) => memory.pushInput(INPUT.NET_IN, frame), false);
+    return true;
+  }
+
   /** @param {(memory: VmMemory) => boolean} push @param {boolean} interactive */
   #send(push, interactive) {
     this.#backlog.push(() => this.#memory === null || push(this.#memory));
@@ -129,7 +141,12 @@ export class SharedLink {
     while (this.#backlog.length && this.#backlog[0]()) this.#backlog.shift();
     if (this.#memory) this.#threads.wake(this.#place, interactive);
     // Somebody must look again when the machine has taken some.
-    if (this.#backlog.length) setTimeout(() => this.flushInput(), 20);
+    if (this.#backlog.length && !this.#retry) {
+      this.#retry = window.setTimeout(() => {
+        this.#retry = 0;
+        this.flushInput();
+      }, RETRY_MS);
+    }
     return this.#backlog.length === 0;
   }
 

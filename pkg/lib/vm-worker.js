@@ -5,6 +5,7 @@ import { packError, Tab86Error } from "./errors.js";
 import { WORD } from "./layout.js";
 import { Machine } from "./machine.js";
 import { AFTER, FROM_WORKER, REQUEST, TELL } from "./protocol.js";
+import { INPUT } from "./rings.js";
 
 /** Between two `statistics` messages. */
 const STATISTICS_MS = 200;
@@ -13,6 +14,8 @@ const YIELD_MS = 8;
 /** The longest sleep: timers have limits. */
 const MAX_SLEEP_MS = 1e6;
 const PAGE = 65536;
+/** Records that wait for room in the ring before frames from the network are lost. */
+const MAX_WAITING = 256;
 
 /** @type {Machine | null} */ let machine = null;
 /** @type {() => number} */ let clock = () => 0;
@@ -23,6 +26,8 @@ let statisticsAt = -Infinity;
 let yieldedAt = 0;
 /** @type {((memory: import("./rings.js").VmMemory) => boolean)[]} input that did not fit the ring */
 let backlog = [];
+/** Frames from the network that were lost. */
+let dropped = 0n;
 const channel = new MessageChannel();
 /** @type {() => void} */ let wakeUp = () => {};
 /** Something came while the machine ran: it does not sleep. */
@@ -109,7 +114,8 @@ function sendFrame({ view }, whole) {
 /** @param {Machine} vm */
 function sendStatistics({ view }) {
   statisticsAt = clock();
-  post({ type: FROM_WORKER.STATISTICS, ...view.statistics() });
+  const statistics = view.statistics();
+  post({ type: FROM_WORKER.STATISTICS, ...statistics, netDropped: statistics.netDropped + dropped });
 }
 
 /** @param {{ module: WebAssembly.Module, glue: string, epoch: number, setup: import("./protocol.js").MachineSetup, copy?: ArrayBuffer }} request */
@@ -170,6 +176,7 @@ function take(vm, push) {
 function hear(vm, message) {
   switch (message.type) {
     case TELL.INPUT:
+      if (message.kind === INPUT.NET_IN && backlog.length >= MAX_WAITING) return void dropped++;
       return take(vm, (view) => view.pushInput(message.kind, message.payload));
     case TELL.CHUNK:
       return take(vm, (view) => view.pushChunk(message));

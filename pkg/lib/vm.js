@@ -2,6 +2,7 @@
 import { Display } from "./display.js";
 import { Tab86Error } from "./errors.js";
 import { keysOf } from "./keyboard.js";
+import { VmNetwork } from "./net/vm-network.js";
 import { PRIORITIES, REQUEST } from "./protocol.js";
 import { INPUT, MAX_PAYLOAD, OUTPUT } from "./rings.js";
 
@@ -40,6 +41,8 @@ const eventWith = (type, values) => Object.assign(new Event(type), values);
  * @typedef {import("./shared-link.js").SharedLink | import("./message-link.js").MessageLink} VmLink
  * @typedef {import("./shared-link.js").LinkEvents} LinkEvents
  *
+ * @typedef {{ memory: number, network: import("./net/vm-network.js").NetworkSetup | null }} Parts bytes of memory; a card
+ *
  * @typedef {object} VmOwner the pool
  * @property {(vm: Vm) => void} closed
  * @property {(vm: Vm, options: { canvas?: HTMLCanvasElement | null }) => Promise<Vm>} clone
@@ -52,6 +55,7 @@ export class Vm extends EventTarget {
   /** @type {State} */ #state = "stopped";
   /** @type {string[]} received from each port */ #serial = [];
   /** @type {Set<() => void>} */ #serialWaiters = new Set();
+  /** @type {VmNetwork | null} */ #network = null;
   #owner;
   #bytes;
   /** @type {keyof typeof PRIORITIES} */ #priority = "background";
@@ -59,11 +63,11 @@ export class Vm extends EventTarget {
   /** @type {import("./protocol.js").Statistics | null} */ #finalStatistics = null;
 
   /**
-   * @param {(events: LinkEvents) => Promise<VmLink>} open @param {number} bytes of memory
+   * @param {(events: LinkEvents) => Promise<VmLink>} open @param {Parts} parts
    * @param {HTMLCanvasElement | null} canvas @param {VmOwner} owner
    */
-  static async create(open, bytes, canvas, owner) {
-    const vm = new Vm(bytes, owner);
+  static async create(open, { memory, network }, canvas, owner) {
+    const vm = new Vm(memory, owner);
     vm.#link = await open({
       output: (kind, payload) => vm.#output(kind, payload),
       state: (state, code) => vm.#changeState(state, code),
@@ -72,6 +76,7 @@ export class Vm extends EventTarget {
     vm.#display = new Display(vm.#link, (screen) => vm.dispatchEvent(eventWith("screen", screen)));
     vm.#display.attach(canvas);
     vm.priority = canvas ? "visible" : "background";
+    if (network) vm.#plugIn(network);
     return vm;
   }
 
@@ -85,6 +90,19 @@ export class Vm extends EventTarget {
     this.#display = /** @type {any} */ (null);
   }
 
+  /** @param {import("./net/vm-network.js").NetworkSetup} setup */
+  #plugIn({ mac, ...place }) {
+    this.#network = new VmNetwork(mac, {
+      // A machine that stands still misses what is sent to it, as one that is off.
+      receive: (frame) => this.#state === "running" && this.#link.sendFrame(frame),
+      plug: (up) => this.#state === "closed" || this.#input(INPUT.NET_LINK, [up ? 1 : 0]),
+      changed: (state, message) => this.dispatchEvent(eventWith("network", { state, message })),
+    });
+    // A clone's is as the original's was.
+    this.#input(INPUT.NET_LINK, [0]);
+    this.#network.connect(place);
+  }
+
   /** A machine that goes on from this one's present state. @param {{ canvas?: HTMLCanvasElement | null }} [options] @returns {Promise<Vm>} */
   async clone(options = {}) {
     this.#requireOpen();
@@ -94,7 +112,8 @@ export class Vm extends EventTarget {
 
   /** For the pool: the copy of this machine. @param {HTMLCanvasElement | null} canvas */
   async copy(canvas) {
-    const copy = await Vm.create((events) => this.#link.clone(events), this.#bytes, canvas, this.#owner);
+    const parts = { memory: this.#bytes, network: this.#network?.setup ?? null };
+    const copy = await Vm.create((events) => this.#link.clone(events), parts, canvas, this.#owner);
     copy.#serial = [...this.#serial];
     if (this.#state === "running" || this.#state === "halted") await copy.#ask(REQUEST.START);
     else copy.#state = this.#state;
@@ -109,6 +128,36 @@ export class Vm extends EventTarget {
   /** The wasm memory with the machine's whole state; null when it is private to its worker, or closed. */
   get wasmMemory() {
     return this.#link.memory;
+  }
+
+  /** The network card; null without one. */
+  get network() {
+    if (!this.#network) return null;
+    const all = this.#finalStatistics ?? this.#link.statistics();
+    const counters = {
+      framesIn: Number(all.netInFrames),
+      bytesIn: Number(all.netInBytes),
+      framesOut: Number(all.netOutFrames),
+      bytesOut: Number(all.netOutBytes),
+      dropped: Number(all.netDropped) + this.#network.dropped,
+    };
+    return { ...this.#network.info, counters };
+  }
+
+  /** Plugs the network cable in somewhere else, or out. @param {{ lan?: string, relay?: string } | null} where */
+  setNetwork(where) {
+    this.#requireOpen();
+    this.#card().connect(where);
+  }
+
+  /** Records what passes the network card. */
+  capture() {
+    return this.#card().capture();
+  }
+
+  #card() {
+    if (!this.#network) throw new Tab86Error("no-network-card", "The machine has no network card: make it with the option `network`.");
+    return this.#network;
   }
 
   /** Who looks at the machine. */
@@ -160,6 +209,7 @@ export class Vm extends EventTarget {
     this.#finalText = this.#link.screenText();
     this.#finalStatistics = this.#link.statistics();
     this.#display.close();
+    this.#network?.close();
     const gone = this.#link.close();
     this.#changeState("closed");
     this.#owner.closed(this);
@@ -314,12 +364,13 @@ export class Vm extends EventTarget {
     this.#link.sendInput(kind, Uint8Array.from(payload));
   }
 
-  /** @param {number} kind @param {Uint8Array} payload */
+  /** @param {number} kind @param {Uint8Array} payload @returns {void} */
   #output(kind, payload) {
     if (kind === OUTPUT.FIRMWARE_LOG) {
       this.dispatchEvent(eventWith("firmware-log", { data: payload }));
       return;
     }
+    if (kind === OUTPUT.NET_OUT) return this.#network?.transmit(payload);
     const [port, data] = [payload[0], payload.subarray(1)];
     this.#serial[port] = ((this.#serial[port] ?? "") + latin1.decode(data)).slice(-SERIAL_KEPT);
     this.dispatchEvent(eventWith("serial", { port, data }));
@@ -330,6 +381,7 @@ export class Vm extends EventTarget {
   #changeState(state, code) {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
+    if (state === "crashed") this.#network?.close();
     this.dispatchEvent(eventWith("state", { state }));
     if (state === "off" || state === "shutdown" || state === "crashed") {
       const reason = state === "off" ? (code === undefined ? "power-off" : "debug-exit") : state;

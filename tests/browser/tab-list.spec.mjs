@@ -101,7 +101,7 @@ test("every change is told once, and what changes nothing is not", () => {
 
 test("what is saved is restored: order, names as they are, sources, settings, the active tab", () => {
   const list = listOf("a", "b");
-  list.add({ name: "mine", source: { kind: "files", files: ["disk.img", "initrd"] }, settings: { memory: 1 << 24, jit: false, clock: "deterministic" }, pauseHidden: true });
+  list.add({ name: "mine", source: { kind: "files", files: ["disk.img", "initrd"] }, settings: { memory: 1 << 24, jit: false, clock: "deterministic", network: { lan: "x" } }, pauseHidden: true });
   list.rename(idOf(list, "b"), "a");
   list.move(list.tabs[2].id, 0);
   list.activate(list.tabs[2].id);
@@ -127,7 +127,7 @@ test("nonsense in the store restores what makes sense of it", () => {
     tabs: [
       null, {}, { name: "no source" }, { name: 1, source: { kind: "guest", guest: "a" } },
       { name: "no files", source: { kind: "files", files: [] } }, { name: "bad files", source: { kind: "files", files: [1, {}] } },
-      { name: "good", source: { kind: "guest", guest: "a", more: 1 }, settings: { memory: "much", jit: 1, clock: "sundial", evil: 1 }, pauseHidden: "yes" },
+      { name: "good", source: { kind: "guest", guest: "a", more: 1 }, settings: { memory: "much", jit: 1, clock: "sundial", network: { lan: 7 }, evil: 1 }, pauseHidden: "yes" },
     ],
   });
   assert.deepEqual(list.save().tabs, [{ name: "good", source: { kind: "guest", guest: "a" }, settings: {}, pauseHidden: false }]);

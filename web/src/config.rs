@@ -4,7 +4,7 @@ use crate::blocks::{Stream, StreamedBlock};
 use crate::error::js_error;
 use emulator_core::cpu::state::CpuModel;
 use emulator_core::devices::block::{BlockBackend, MemoryBlock};
-use emulator_core::machine::{ClockMode, DriveConfig, MachineConfig};
+use emulator_core::machine::{ClockMode, DriveConfig, MachineConfig, NetworkConfig, NetworkKind};
 use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -26,6 +26,15 @@ struct Settings {
     clock: String,
     /// Seconds since 1970 UTC.
     start_time: f64,
+    /// A network card.
+    network: Option<Network>,
+}
+
+/// A network card.
+#[derive(Debug, Deserialize)]
+struct Network {
+    /// Its address.
+    mac: [u8; 6],
 }
 
 /// Reads a whole setup; the streams are the worker's ends of streamed images, in the order fda, fdb, hda, hdb, cdrom.
@@ -59,7 +68,7 @@ pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Strea
         start_time: settings.start_time as i64,
         serials,
         debug_exit: None,
-        network: None,
+        network: settings.network.map(|Network { mac }| NetworkConfig { mac, kind: NetworkKind::Pci }),
     };
     Ok((config, streams))
 }

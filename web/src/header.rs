@@ -95,6 +95,16 @@ pub mod counter {
     pub const DISK_WRITES: usize = 4;
     /// Blocks compiled by the fast tier.
     pub const JIT_BLOCKS: usize = 5;
+    /// Network frames that the card took for the guest.
+    pub const NET_IN_FRAMES: usize = 6;
+    /// Their bytes.
+    pub const NET_IN_BYTES: usize = 7;
+    /// Network frames that the guest sent.
+    pub const NET_OUT_FRAMES: usize = 8;
+    /// Their bytes.
+    pub const NET_OUT_BYTES: usize = 9;
+    /// Network frames that were lost in the machine, either way: too many waited, or the cable was out.
+    pub const NET_DROPPED: usize = 10;
 }
 
 /// The block itself.

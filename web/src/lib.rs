@@ -6,6 +6,7 @@ mod blocks;
 mod config;
 mod error;
 mod header;
+mod network;
 mod pace;
 #[cfg(target_arch = "wasm32")]
 mod pages;

@@ -11,10 +11,13 @@
 //! | input | 2 mouse | dx, dy, wheel: i16 each; buttons: u8 (as `MouseEvent.buttons`) |
 //! | input | 3 serial | port (0 = COM1), then bytes |
 //! | input | 4 chunk | mailbox slot: u8; stream: u8; chunk: u32; length: u32, or 2^32 - 1 and then the error's text |
+//! | input | 5 network frame | one frame: destination to end of data |
+//! | input | 6 network link | 1 cable in, 0 cable out: u8 |
 //! | output | 1 serial | port, then bytes |
 //! | output | 2 firmware log | bytes |
 //! | output | 3 chunk taken | mailbox slot: u8 |
 //! | output | 4 chunk wanted | stream: u8; chunk: u32 |
+//! | output | 5 network frame | one frame: destination to end of data |
 
 use crate::header::{Header, word};
 use std::sync::atomic::AtomicU8;
@@ -34,6 +37,10 @@ pub mod kind {
     pub const SERIAL_IN: u8 = 3;
     /// Input: a chunk of a streamed image lies in the mailbox.
     pub const CHUNK: u8 = 4;
+    /// Input: a frame for the network card.
+    pub const NET_IN: u8 = 5;
+    /// Input: the network cable is plugged in or out.
+    pub const NET_LINK: u8 = 6;
     /// Output: bytes from a serial port.
     pub const SERIAL_OUT: u8 = 1;
     /// Output: bytes of the firmware's debug port.
@@ -42,6 +49,8 @@ pub mod kind {
     pub const CHUNK_TAKEN: u8 = 3;
     /// Output: the guest waits for a chunk.
     pub const CHUNK_WANTED: u8 = 4;
+    /// Output: a frame from the network card.
+    pub const NET_OUT: u8 = 5;
 }
 
 fn storage() -> Box<[AtomicU8]> {

@@ -5,6 +5,7 @@ use crate::blocks::{Mailbox, Stream};
 use crate::config;
 use crate::error;
 use crate::header::{Header, counter, word};
+use crate::network::Network;
 use crate::pace::{End, Pace, State};
 use crate::rings::{InputRing, MAX_PAYLOAD, OutputRing, kind};
 use emulator_core::devices::i8042::Key;
@@ -36,6 +37,8 @@ const FAILED: u32 = u32::MAX;
 const SERIAL_PORTS: usize = 1;
 /// Key codes that the machine's keyboard may hold before the next key waits here: it has a buffer of 16 bytes.
 const KEYBOARD_FULL: usize = 8;
+/// How soon a machine looks again whether its page has taken frames, in milliseconds.
+const LOOK_AGAIN_MS: f64 = 4.0;
 /// Keys that wait for a guest that doesn't read them; older ones are forgotten.
 const MAX_KEYS: usize = 4096;
 /// Bytes of one `read_memory`; `vm.js` has the same number.
@@ -72,6 +75,7 @@ pub struct Vm {
     serial_input: [VecDeque<u8>; SERIAL_PORTS],
     /// Keys that the keyboard has no room for yet.
     keys: VecDeque<(Key, bool)>,
+    network: Network,
     /// The dirty rectangle in the header.
     published: Dirty,
     slices: u64,
@@ -90,7 +94,9 @@ impl Vm {
     /// An `Error` with a `code` when the setup makes no machine.
     pub fn new(setup: &JsValue) -> Result<Self, JsValue> {
         let (config, streams) = config::read(setup, SERIAL_PORTS)?;
-        let machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
+        let mut machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
+        // The page plugs the cable in.
+        machine.network_set_link(false);
         let header = Box::<Header>::default();
         let mailbox = (!streams.is_empty()).then(Mailbox::default);
         header.set(word::MAILBOX_PTR, mailbox.as_ref().map_or(0, Mailbox::address));
@@ -107,6 +113,7 @@ impl Vm {
             unsent: Default::default(),
             serial_input: Default::default(),
             keys: VecDeque::new(),
+            network: Network::default(),
             published: Dirty::default(),
             slices: 0,
             pace: Pace::default(),
@@ -130,6 +137,10 @@ impl Vm {
         let (budget, guest_now) = self.pace.begin(now);
         let exit = self.machine.run(budget, guest_now);
         self.give_output();
+        let sent_all = self.network.collect(&mut self.machine, &self.output, &self.header);
+        // The slice made room for more.
+        let more = self.network.deliver(&mut self.machine);
+        self.network.count(&self.machine, &self.header);
         self.slices += 1;
         self.header.count(counter::INSTRUCTIONS, self.machine.instructions());
         self.header.count(counter::VIRTUAL_NS, self.machine.now());
@@ -141,9 +152,13 @@ impl Vm {
         self.end = match exit {
             Exit::Budget => End::Budget,
             Exit::Halted { dead: true, .. } => End::Dead,
+            Exit::Halted { .. } if more => End::Asleep(Some(now)),
             Exit::Halted { wake_at, .. } => {
                 let host = wake_at.and_then(|at| self.machine.host_time(at));
-                End::Asleep(host.map(|ns| self.pace.pool_ms(ns)))
+                let wake_at = host.map(|ns| self.pace.pool_ms(ns));
+                // Nobody wakes a guest whose transmitter waits for the page.
+                let look_at = now + LOOK_AGAIN_MS;
+                End::Asleep(if sent_all { wake_at } else { Some(wake_at.map_or(look_at, |at| at.min(look_at))) })
             }
             Exit::Blocked => End::Asleep(None),
             Exit::Shutdown => End::Ended(State::Shutdown),
@@ -222,11 +237,12 @@ impl Vm {
     }
 
     /// This memory is a copy of a running machine's: what was on its way between the original and its page is not for
-    /// the clone's page.
+    /// the clone's page. The network card keeps its address, which the guest knows, and the cable as it is.
     pub fn become_clone(&mut self) {
         self.input.clear(&self.header);
         self.output.clear(&self.header);
         self.unsaid.clear();
+        self.network.clear();
         self.streams.iter().for_each(Stream::ask_again);
         self.header.set(word::FRAME_WANTED, 1);
         self.header.set(word::WAKE_PAGE, 1);
@@ -321,9 +337,16 @@ impl Vm {
                     let [chunk, length] = [[c0, c1, c2, c3], [l0, l1, l2, l3]].map(u32::from_le_bytes);
                     self.take_chunk(slot, stream, chunk, length, text);
                 }
+                (kind::NET_IN, _) => self.network.receive(payload),
+                (kind::NET_LINK, &[up]) => {
+                    // What came over the old cable is lost with it.
+                    self.network.clear();
+                    self.machine.network_set_link(up != 0);
+                }
                 _ => {}
             }
         }
+        self.network.deliver(&mut self.machine);
         while self.machine.keyboard_backlog() < KEYBOARD_FULL
             && let Some((key, pressed)) = self.keys.pop_front()
         {

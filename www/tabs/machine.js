@@ -36,7 +36,7 @@ export class Machine {
   /** @type {Mode | null} */ mode = null;
   /** Did the machine run on this page before? */
   ran = false;
-  /** Lights; no network light for a machine that never reported network traffic. */
+  /** Lights; no network light for a machine without a card. */
   lights = { disk: false, network: /** @type {boolean | null} */ (null) };
   serial = new SerialTerminal(() => this.vm);
   /** @type {{ mips: number, idle: number } | null} the last figures of a machine that has any */ stats = null;
@@ -44,7 +44,8 @@ export class Machine {
   /** @type {Promise<void> | null} one start at a time */ #starting = null;
   #memory = DEFAULT_MEMORY;
   #accesses = 0;
-  #packets = false;
+  #frames = 0;
+  /** What was said about a relay that is away. @type {Notice | null} */ #away = null;
   /** Should it stand still while nobody looks? */ #still = false;
   /** It does, and not because somebody asked for it. */ #pausedByPage = false;
   #following = false;
@@ -104,6 +105,8 @@ export class Machine {
     this.ran = true;
     this.mode = null;
     this.#accesses = 0;
+    this.#frames = 0;
+    this.#away = null;
     this.#pausedByPage = false;
     this.lights = { disk: false, network: null };
     this.serial.clear();
@@ -123,7 +126,21 @@ export class Machine {
       this.#changed();
     });
     vm.addEventListener("error", ({ error }) => mine() && this.fail(error));
-    vm.addEventListener("network", () => (this.#packets = true));
+    vm.addEventListener("network", ({ state, message }) => mine() && this.#tellNetwork(state, message));
+    this.#changed();
+  }
+
+  /** @param {import("/pkg/tab86.js").NetworkState} state @param {string} message */
+  #tellNetwork(state, message) {
+    const shown = this.#away !== null && this.notice === this.#away;
+    if (state === "down" && this.vm?.network?.relay) {
+      // One that the visitor closed stays closed until the relay was back.
+      if (this.#away && !shown) return;
+      this.notice = this.#away = { text: message, kind: "note" };
+    } else if (state !== "connecting") {
+      if (shown) this.notice = null;
+      this.#away = null;
+    }
     this.#changed();
   }
 
@@ -151,9 +168,11 @@ export class Machine {
     const { mips, idle, diskReads, diskWrites } = this.vm.stats();
     this.stats = { mips, idle };
     const accesses = diskReads + diskWrites;
-    this.lights = { disk: accesses !== this.#accesses, network: this.#packets ? true : this.lights.network && false };
+    const counters = this.vm.network?.counters;
+    const frames = counters ? counters.framesIn + counters.framesOut : 0;
+    this.lights = { disk: accesses !== this.#accesses, network: counters ? frames !== this.#frames : null };
     this.#accesses = accesses;
-    this.#packets = false;
+    this.#frames = frames;
   }
 
   /** Pauses a running machine until it is told otherwise; one that was paused before is left alone. @param {boolean} still */

@@ -3,7 +3,9 @@
 /**
  * @typedef {{ kind: "guest", guest: string } | { kind: "files", files: string[] }} TabSource
  *   what a tab's machine starts from: a guest of the site, or files of the visitor by their names
- * @typedef {{ memory?: number, jit?: boolean, clock?: "realtime" | "deterministic" }} TabSettings what the address said
+ * @typedef {{ memory?: number, jit?: boolean, clock?: "realtime" | "deterministic", network?: TabNetwork }} TabSettings
+ *   what the address said
+ * @typedef {{ lan: string } | { relay: string } | null} TabNetwork null: no network card
  *
  * @typedef {object} Tab
  * @property {string} id unique on the page
@@ -195,10 +197,18 @@ function soundSource(source) {
 
 /** @param {any} settings @returns {TabSettings} */
 function soundSettings(settings) {
-  const { memory, jit, clock } = settings ?? {};
+  const { memory, jit, clock, network } = settings ?? {};
   return {
     ...(typeof memory === "number" && { memory }),
     ...(typeof jit === "boolean" && { jit }),
     ...((clock === "realtime" || clock === "deterministic") && { clock }),
+    ...soundNetwork(network),
   };
+}
+
+/** @param {any} network @returns {{ network?: TabNetwork }} */
+function soundNetwork(network) {
+  if (network === null) return { network };
+  if (typeof network?.lan === "string") return { network: { lan: network.lan } };
+  return typeof network?.relay === "string" ? { network: { relay: network.relay } } : {};
 }

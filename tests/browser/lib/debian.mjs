@@ -1,10 +1,12 @@
 // The Debian guests, once they are up.
 
-/** Waits for the shell and gets an empty prompt: the kernel finds the mouse late and says so amid the first one. */
+/** Waits for the shell and gets an empty prompt: the kernel finds the mouse and the network card
+ * late and says so amid the first one. */
 export async function debianShell(page, ms) {
   await page.evaluate(async (ms) => {
     await window.vm.waitForSerial("READY", ms);
     await window.vm.waitForSerial(/input: .*Mouse/, ms);
+    if (window.vm.network) await window.vm.waitForSerial(/eth0: RealTek/, ms);
     await window.vm.waitForScreen("~ #", ms);
   }, ms);
   await page.locator("#screen").focus();

@@ -1,0 +1,240 @@
+// Debian guests that talk to one another: in one page, between two pages of one origin, over a relay that goes away and
+// comes back. TAB86_COPY_MB sets the size of the copied file.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { launch, openPage } from "./lib/browser.mjs";
+import { startRelay } from "./lib/relay.mjs";
+import { serveSite } from "./lib/server.mjs";
+
+const GUESTS = path.resolve(import.meta.dirname, "../../build/site/guests");
+const LIST = path.join(GUESTS, "guests.json");
+const debian = fs.existsSync(LIST) ? JSON.parse(fs.readFileSync(LIST, "utf8")).guests.find(({ name }) => name === "debian") : null;
+const skip = debian ? false : "the site has no guest debian: run `cargo xtask guests`";
+const MEGABYTES = Number(process.env.TAB86_COPY_MB ?? 2);
+const BOOT_MS = 180_000;
+const COPY_MS = 60_000 + MEGABYTES * 30_000;
+
+/** What runs in the page before anything else. */
+const PRELUDE = `
+  window.vms = {};
+  window.states = [];
+  let commands = 0;
+  window.open86 = async () => {
+    const { createPool } = await import("/pkg/tab86.js");
+    window.pool = await createPool();
+    return pool.shared;
+  };
+  window.boot86 = async (name, guest, network, ms) => {
+    const files = Object.fromEntries(Object.entries(guest.files).map(([role, file]) => [role, "/guests/" + file]));
+    const vm = await pool.createVm({ ...files, memory: 96 << 20, cmdline: guest.cmdline, network });
+    vm.addEventListener("network", ({ state, message }) => states.push([name, state, message]));
+    vms[name] = vm;
+    await vm.start();
+    await vm.waitForSerial("READY", ms);
+  };
+  // Runs a command in the shell on the serial port: what it said, and its exit code.
+  window.sh = async (name, command, ms = 60_000) => {
+    const id = ++commands;
+    // The echo of what is typed does not look like this.
+    vms[name].sendSerial(command + '; echo "e""nd' + id + ':$?."\\n');
+    const said = await vms[name].waitForSerial(new RegExp("end" + id + ":\\\\d+\\\\."), ms);
+    const [, code] = said.match(new RegExp("end" + id + ":(\\\\d+)\\\\."));
+    return { code: Number(code), text: said.slice(-4000) };
+  };
+  // A card with a static address, whatever DHCP is about to do: udhcpc takes the address away once more when it ends.
+  window.address86 = async (name, address) => {
+    const steps = "until pidof udhcpc; do sleep 1; done; killall udhcpc; while pidof udhcpc; do sleep 1; done; ip addr flush dev eth0; ip link set eth0 up; ip addr add " + address + "/24 dev eth0";
+    const { code, text } = await sh(name, steps, 120_000);
+    if (code !== 0) throw new Error("no address: " + text);
+  };
+`;
+
+let browser;
+/** @type {Record<string, Awaited<ReturnType<typeof serveSite>>>} */
+const sites = {};
+before(async () => {
+  browser = await launch();
+  sites.shared = await serveSite();
+  sites.messages = await serveSite({ isolated: false });
+});
+after(async () => {
+  await browser.close();
+  for (const site of Object.values(sites)) await site.close();
+});
+
+/** Makes a page ready for machines. */
+async function ready(page, kind) {
+  await page.evaluate(PRELUDE);
+  assert.equal(await page.evaluate(() => open86()), kind === "shared");
+}
+async function withPage(kind, use) {
+  const page = await openPage(browser, `${sites[kind].origin}/pkg/package.json`);
+  try {
+    await ready(page, kind);
+    await use(page);
+    assert.deepEqual(page.problems, []);
+  } finally {
+    await page.context().close();
+  }
+}
+const boot = (page, name, network) => page.evaluate(([...args]) => boot86(...args), [name, debian, network, BOOT_MS]);
+const address = (page, name, ip) => page.evaluate(([...args]) => address86(...args), [name, ip]);
+const sh = (page, name, command, ms) => page.evaluate(([...args]) => window.sh(...args), [name, command, ms]);
+
+/** One guest reaches another. */
+async function pings(page, name, ip) {
+  const { code, text } = await sh(page, name, `ping -c 3 -w 20 ${ip}`);
+  assert.equal(code, 0, text);
+}
+
+/** Copies a file of random bytes from one guest to another, which may live in another page. */
+async function copies(from, fromName, to, toName, toIp) {
+  await sh(from, fromName, `dd if=/dev/urandom of=/root/sent bs=64k count=${MEGABYTES * 16}`, COPY_MS);
+  const sum = (text) => text.match(/\b[0-9a-f]{32}\b(?=  \/root)/g)?.at(-1);
+  const sent = sum((await sh(from, fromName, "md5sum /root/sent", COPY_MS)).text);
+  // The terminal as its input: at the end of that BusyBox's nc would close the connection.
+  const receiving = sh(to, toName, "nc -l -p 5000 >/root/got; md5sum /root/got", COPY_MS);
+  await sh(from, fromName, "sleep 1");
+  const began = performance.now();
+  const { code, text } = await sh(from, fromName, `nc ${toIp} 5000 </root/sent`, COPY_MS);
+  assert.equal(code, 0, text);
+  const seconds = (performance.now() - began) / 1000;
+  const got = sum((await receiving).text);
+  console.log(`# ${MEGABYTES} MiB copied in ${seconds.toFixed(1)} s: ${(MEGABYTES / seconds).toFixed(2)} MiB/s`);
+  assert.ok(sent, "a checksum");
+  assert.equal(got, sent);
+}
+
+/** Waits for an event of a machine's network. */
+const networkState = (page, name, state, from = 0) =>
+  page.waitForFunction(([name, state, from]) => states.slice(from).some(([n, s]) => n === name && s === state), [name, state, from], { timeout: 60_000 });
+
+test("two machines of one page: ping, a file, a capture, the cable, a relay that restarts", { skip }, () => withPage("shared", async (page) => {
+  await Promise.all([boot(page, "a", { lan: "spec" }), boot(page, "b", { lan: "spec", mac: "02:00:00:00:86:0b" })]);
+  await Promise.all([address(page, "a", "10.86.0.1"), address(page, "b", "10.86.0.2")]);
+  await page.evaluate(() => (window.recording = vms.a.capture()));
+  await pings(page, "a", "10.86.0.2");
+  const captured = await page.evaluate(async () => {
+    const bytes = new Uint8Array(await recording.stop().arrayBuffer());
+    return { frames: recording.frames, start: [...bytes.subarray(0, 4)], length: bytes.length, network: vms.b.network };
+  });
+  assert.deepEqual(captured.start, [0x0a, 0x0d, 0x0d, 0x0a]);
+  assert.ok(captured.frames >= 6 && captured.length > 6 * 98, JSON.stringify(captured));
+  assert.equal(captured.network.mac, "02:00:00:00:86:0b");
+  assert.deepEqual([captured.network.state, captured.network.lan, captured.network.relay], ["up", "spec", null]);
+  assert.ok(captured.network.counters.framesIn >= 3 && captured.network.counters.bytesOut >= 3 * 60, JSON.stringify(captured.network));
+  await copies(page, "a", page, "b", "10.86.0.2");
+
+  await page.evaluate(() => vms.b.setNetwork(null));
+  assert.notEqual((await sh(page, "a", "ping -c 1 -w 3 10.86.0.2")).code, 0, "the cable is out");
+  await page.evaluate(() => vms.b.setNetwork({ lan: "spec" }));
+  await pings(page, "a", "10.86.0.2");
+
+  let relay = await startRelay();
+  const { port } = relay;
+  try {
+    await page.evaluate((relay) => Object.values(vms).forEach((vm) => vm.setNetwork({ relay })), `ws://127.0.0.1:${port}/`);
+    await Promise.all(["a", "b"].map((name) => page.waitForFunction((name) => vms[name].network.state === "up", name)));
+    await pings(page, "a", "10.86.0.2");
+    assert.ok(relay.frames >= 6, "the frames went by way of the relay");
+    const before = await page.evaluate(() => states.length);
+    await relay.close();
+    await Promise.all(["a", "b"].map((name) => networkState(page, name, "down", before)));
+    const message = await page.evaluate(() => vms.a.network.message);
+    assert.match(message, /relay at 127\.0\.0\.1:\d+/);
+    assert.notEqual((await sh(page, "a", "ping -c 1 -w 3 10.86.0.2")).code, 0, "no relay");
+    const between = await page.evaluate(() => states.length);
+    relay = await startRelay(port);
+    await Promise.all(["a", "b"].map((name) => networkState(page, name, "up", between)));
+    await pings(page, "a", "10.86.0.2");
+  } finally {
+    await relay.close();
+  }
+  await page.evaluate(() => pool.close());
+}));
+
+test("two machines of one page talk, without shared memory", { skip }, () => withPage("messages", async (page) => {
+  await Promise.all([boot(page, "a", { lan: "spec" }), boot(page, "b", { lan: "spec" })]);
+  await Promise.all([address(page, "a", "10.86.0.1"), address(page, "b", "10.86.0.2")]);
+  await pings(page, "a", "10.86.0.2");
+  await copies(page, "a", page, "b", "10.86.0.2");
+  assert.equal(await page.evaluate(() => vms.a.network.counters.framesOut > 1000), true);
+}));
+
+test("machines of two pages of one origin talk", { skip }, () => withPage("shared", async (page) => {
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await ready(other, "shared");
+  await Promise.all([boot(page, "a", { lan: "pages" }), boot(other, "b", { lan: "pages" })]);
+  await Promise.all([address(page, "a", "10.86.0.1"), address(other, "b", "10.86.0.2")]);
+  await pings(page, "a", "10.86.0.2");
+  await copies(page, "a", other, "b", "10.86.0.2");
+}));
+
+test("a card with nothing plugged in, bad options, and machines without a card", { skip: false }, () => withPage("shared", async (page) => {
+  const seen = await page.evaluate(async () => {
+    const code = async (work) => {
+      try {
+        await work();
+      } catch (error) {
+        return error.code;
+      }
+    };
+    const idle = await pool.createVm({ memory: 8 << 20, network: {} });
+    const none = await pool.createVm({ memory: 8 << 20 });
+    const copy = await idle.clone();
+    const bad = [{ mac: "zz" }, { relay: "http://x/" }, { lan: "" }, { lan: "a", relay: "ws://127.0.0.1/" }];
+    return {
+      idle: idle.network, copy: copy.network, none: none.network,
+      bad: await Promise.all(bad.map((network) => code(() => pool.createVm({ memory: 8 << 20, network })))),
+      cards: [await code(() => none.setNetwork({ lan: "x" })), await code(() => none.capture()), await code(() => idle.setNetwork({ relay: "x" }))],
+    };
+  });
+  assert.deepEqual([seen.idle.state, seen.idle.lan, seen.idle.relay, seen.none], ["down", null, null, null]);
+  assert.match(seen.idle.mac, /^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
+  assert.equal(seen.copy.mac, seen.idle.mac);
+  assert.deepEqual(seen.bad, Array(4).fill("bad-options"));
+  assert.deepEqual(seen.cards, ["no-network-card", "no-network-card", "bad-options"]);
+}));
+
+test("the network panel: where the cable leads, a relay that is away, a recording", { skip }, async () => {
+  const page = await openPage(browser, `${sites.shared.origin}/?guest=hello`, { viewport: { width: 1280, height: 800 } });
+  const network = () => page.evaluate(() => window.vm.network);
+  const state = (pattern) => page.locator("#network-state", { hasText: pattern }).waitFor({ timeout: 10_000 });
+  try {
+    await page.waitForFunction(() => window.vm?.state === "running", null, { timeout: 60_000 });
+    assert.equal((await network()).lan, "tab86");
+    await page.locator("#network-button").click();
+    await state(/Connected/);
+    await page.locator("#network-place").fill("other");
+    await page.locator("#network-form button").click();
+    assert.equal((await network()).lan, "other");
+    await page.locator("#network-kind").selectOption("relay");
+    await page.locator("#network-place").fill("https://relay.example/");
+    await page.locator("#network-form button").click();
+    await page.locator("#message-text", { hasText: /ws:\/\// }).waitFor();
+    assert.equal((await network()).lan, "other", "a wrong address changes nothing");
+    const relay = await startRelay();
+    await relay.close();
+    // Nobody listens there now.
+    await page.locator("#network-place").fill(`ws://127.0.0.1:${relay.port}/`);
+    await page.locator("#network-form button").click();
+    await state(/Not connected.*cannot be reached/);
+    await page.locator("#message-text", { hasText: /cannot be reached/ }).waitFor();
+    const back = await startRelay(relay.port);
+    await state(/Connected to the relay/);
+    await page.locator("#message").waitFor({ state: "hidden" });
+    await page.locator("#network-capture").click();
+    const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#network-capture").click()]);
+    assert.match(download.suggestedFilename(), /^tab86-.*\.pcapng$/);
+    await page.locator("#network-kind").selectOption("none");
+    await page.locator("#network-form button").click();
+    await state(/cable is out/);
+    await back.close();
+    assert.deepEqual(page.problems, []);
+  } finally {
+    await page.context().close();
+  }
+});
