@@ -1,4 +1,7 @@
-// Draws a VM's screen on a canvas: once per animation frame, only when it changed, only what changed.
+// Draws a VM's screen on a canvas: when the machine says that it changed, once per animation frame, only what changed.
+
+/** How often to look for a first picture that nothing announced. */
+const RETRY_MS = 200;
 
 /** A VM's screen on one canvas at a time. */
 export class Display {
@@ -8,6 +11,8 @@ export class Display {
   /** @type {CanvasRenderingContext2D | null} */ #context = null;
   #whole = true;
   #request = 0;
+  #retry = 0;
+  #closed = false;
   #mode = "";
 
   /**
@@ -17,7 +22,12 @@ export class Display {
   constructor(link, changed) {
     this.#link = link;
     this.#changed = changed;
-    this.#tick();
+  }
+
+  /** Looks for a new picture with the next animation frame. An idle machine's page does nothing. */
+  request() {
+    if (this.#closed || (!this.#canvas && this.#link.readsScreen)) return;
+    this.#request ||= requestAnimationFrame(() => this.#tick());
   }
 
   /** @param {HTMLCanvasElement | null} canvas */
@@ -26,6 +36,7 @@ export class Display {
     this.#context = canvas?.getContext("2d", { alpha: false }) ?? null;
     this.#whole = true;
     this.#mode = "";
+    this.request();
   }
 
   get canvas() {
@@ -33,11 +44,17 @@ export class Display {
   }
 
   #tick() {
-    this.#request = requestAnimationFrame(() => this.#tick());
-    if (!this.#canvas && this.#link.readsScreen) return;
+    this.#request = 0;
+    window.clearTimeout(this.#retry);
     const frame = this.#link.takeFrame(this.#whole);
-    if (!frame) return;
+    if (!frame) {
+      // There is none yet, or the machine was drawing.
+      if (this.#whole && this.#canvas) this.#retry = window.setTimeout(() => this.request(), RETRY_MS);
+      return;
+    }
     this.#whole = false;
+    // There may be another one already.
+    this.request();
     const mode = `${frame.width}x${frame.height}${frame.text ? "t" : ""}@${frame.aspect}`;
     const resized = mode !== this.#mode;
     this.#mode = mode;
@@ -58,6 +75,8 @@ export class Display {
   }
 
   close() {
+    this.#closed = true;
+    window.clearTimeout(this.#retry);
     cancelAnimationFrame(this.#request);
   }
 }

@@ -93,7 +93,8 @@ export class MessageLink {
         return this.#output(message.kind, message.payload);
       case FROM_WORKER.FRAME:
         this.#text = message.screenText;
-        return this.#keep(message.frame);
+        this.#keep(message.frame);
+        return this.#events.frame();
       case FROM_WORKER.STATISTICS:
         this.#statistics = message;
     }

@@ -128,7 +128,7 @@ function runSlice(number, place) {
   const machine = open(place);
   const next = machine.slice(clock, {
     state: (state, code) => post({ type: FROM_WORKER.STATE, place: number, generation, state, code }),
-    drew: () => {},
+    drew: () => post({ type: FROM_WORKER.FRAME_READY, place: number, generation }),
   });
   const { view } = machine;
   if (view.hasOutput && view.swap(WORD.WAKE_PAGE, 0)) post({ type: FROM_WORKER.OUTPUT_READY, place: number, generation });

@@ -102,6 +102,8 @@ export const FROM_WORKER = Object.freeze({
   ERROR: "error",
   /** pool: { place, generation }: there is output; sent once until the page has seen all of it */
   OUTPUT_READY: "output-ready",
+  /** pool: { place, generation }: there is a new picture */
+  FRAME_READY: "frame-ready",
   /** plain: { kind: number, payload: Uint8Array }: an output record */
   OUTPUT: "output",
   /** plain: { frame: Frame, screenText: string } */

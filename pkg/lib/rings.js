@@ -180,7 +180,7 @@ export class VmMemory {
     if (whole) [x, y, w, h] = [0, 0, width, height];
     const pointer = this.get(WORD.FRAME_PTR);
     // A rectangle read while the VM wrote it can be anything: nothing outside the memory is touched.
-    if (x + w > width || y + h > height || pointer + stride * height * 4 > this.bytes.length) return null;
+    if (x + w > width || y + h > height || width > stride || pointer + stride * height * 4 > this.bytes.length) return null;
     const pixels = new Uint8ClampedArray(w * h * 4);
     for (let row = 0; row < h; row++) {
       const from = pointer + ((y + row) * stride + x) * 4;

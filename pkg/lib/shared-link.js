@@ -16,6 +16,7 @@ import { streamsOf, transferOf } from "./setup.js";
  * @property {(kind: number, payload: Uint8Array) => void} output
  * @property {(state: import("./protocol.js").State, code?: number) => void} state
  * @property {(error: Tab86Error) => void} error
+ * @property {() => void} frame there is a new picture
  */
 
 /** Video memory, code caches, rings, and copies of images while they are loaded. */
@@ -66,6 +67,7 @@ export class SharedLink {
     this.#need = need;
     this.#place = await this.#threads.admit(need, {
       outputReady: () => this.#drain(),
+      frameReady: this.#events.frame,
       state: this.#events.state,
       error: this.#events.error,
     });

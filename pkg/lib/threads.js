@@ -11,7 +11,7 @@ import { startWorker } from "./start-worker.js";
  * @property {URL} folder where the workers' scripts lie
  *
  * @typedef {object} Tenant a machine as its page half wants to hear of it
- * @property {() => void} outputReady
+ * @property {() => void} outputReady @property {() => void} frameReady
  * @property {(state: import("./protocol.js").State, code?: number) => void} state
  * @property {(error: Tab86Error) => void} error
  *
@@ -269,6 +269,7 @@ export class Threads {
     // A message of a machine that was closed meanwhile.
     if (!place || place.generation !== message.generation) return;
     if (message.type === FROM_WORKER.OUTPUT_READY) place.tenant.outputReady();
+    else if (message.type === FROM_WORKER.FRAME_READY) place.tenant.frameReady();
     else if (message.type === FROM_WORKER.STATE) place.tenant.state(message.state, message.code);
     else if (message.type === FROM_WORKER.ERROR) place.tenant.error(unpackError(message.error));
   }

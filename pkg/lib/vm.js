@@ -71,6 +71,8 @@ export class Vm extends EventTarget {
     vm.#link = await open({
       output: (kind, payload) => vm.#output(kind, payload),
       state: (state, code) => vm.#changeState(state, code),
+      // The first may come before there is a display.
+      frame: () => vm.#display?.request(),
       error: (error) => vm.dispatchEvent(eventWith("error", { error, code: error.code, message: error.message })),
     });
     vm.#display = new Display(vm.#link, (screen) => vm.dispatchEvent(eventWith("screen", screen)));

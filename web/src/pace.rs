@@ -31,7 +31,7 @@ const BLINK_MS: f64 = 133.0;
 /// The window of the load figures.
 const LOAD_MS: f64 = 500.0;
 /// Most timer slack of a machine on the screen, and of one that nobody looks at, in nanoseconds.
-const SLACK_NS: [u64; 2] = [10_000_000, 40_000_000];
+const SLACK_NS: [u64; 2] = [16_000_000, 100_000_000];
 
 /// How a slice ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -195,7 +195,9 @@ impl Pace {
     /// When a machine that sleeps wants to run again: for its guest or to draw.
     pub fn wake_at(&self, now: f64, end: End, touched: bool, wanted: bool) -> f64 {
         let guest = if let End::Asleep(Some(at)) = end { at } else { f64::INFINITY };
-        let picture = (self.drawn_at + Self::draw_after(touched, wanted)).max(now + 1.0);
+        // A blink alone rather shares the guest's next wake-up.
+        let patience = if touched { 0.0 } else { BLINK_MS };
+        let picture = (self.drawn_at + Self::draw_after(touched, wanted) + patience).max(now + 1.0);
         guest.min(picture)
     }
 
@@ -287,7 +289,7 @@ mod tests {
         let asleep = End::Asleep(Some(104.0));
         assert_eq!(pace.wake_at(101.0, asleep, false, true), 104.0);
         assert_eq!(pace.wake_at(101.0, End::Asleep(None), true, true), 100.0 + DRAW_MS);
-        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, true), 100.0 + BLINK_MS);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, true), 100.0 + 2.0 * BLINK_MS);
         assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, false), f64::INFINITY);
         assert!(!pace.draws(101.0, true, true) && pace.draws(115.0, true, true) && !pace.draws(115.0, false, true));
     }
