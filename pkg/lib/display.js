@@ -53,8 +53,8 @@ export class Display {
       return;
     }
     this.#whole = false;
-    // There may be another one already.
-    this.request();
+    // Those that came in messages wait in line.
+    if (!this.#link.readsScreen) this.request();
     const mode = `${frame.width}x${frame.height}${frame.text ? "t" : ""}@${frame.aspect}`;
     const resized = mode !== this.#mode;
     this.#mode = mode;

@@ -53,15 +53,15 @@ function inPage({ instructions, memory, cmdline, origin }) {
       const glue = createGlue();
       const module = await WebAssembly.compileStreaming(fetch(origin + "/pkg/wasm/plain/tab86_bg.wasm"));
       const exports = glue.initSync({ module });
-      const vm = new glue.WasmVm({
+      const header = glue.create({
         memory, cmdline, clock: "deterministic", startTime: 0,
         bios: await bytes("/firmware/bios-256k.bin"), vgaBios: await bytes("/firmware/vgabios-stdvga.bin"),
         kernel: await bytes("/guests/debian-vmlinuz"), initrd: await bytes("/guests/debian-initrd.gz"),
       });
-      const done = () => Number(new BigUint64Array(exports.memory.buffer, vm.header_ptr() + COUNTERS_AT, 8)[COUNTER.INSTRUCTIONS]);
+      const done = () => Number(new BigUint64Array(exports.memory.buffer, header + COUNTERS_AT, 8)[COUNTER.INSTRUCTIONS]);
       // Odd slices on purpose: how the host cuts the time must not show.
-      while (done() < instructions) vm.run_slice(Math.min(1_234_567, instructions - done()), 0);
-      postMessage({ instructions: done(), hash: vm.ram_hash() });
+      while (done() < instructions) glue.run_exactly(Math.min(1_234_567, instructions - done()));
+      postMessage({ instructions: done(), hash: glue.ram_hash() });
     };`;
   return new Promise((resolve, reject) => {
     const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })), { type: "module" });

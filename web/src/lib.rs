@@ -77,6 +77,12 @@ pub fn run(now: f64) -> Result<(), JsValue> {
     with(|vm| vm.run(now))
 }
 
+/// Runs at most so many instructions, whatever the time: for tools that follow a deterministic machine step by step.
+#[wasm_bindgen]
+pub fn run_exactly(instructions: u32) -> Result<(), JsValue> {
+    with(|vm| vm.run_exactly(u64::from(instructions)))
+}
+
 /// Accounts for the slice that ended now. Returns a number of `AFTER` (`protocol.js`) with flags.
 #[wasm_bindgen]
 pub fn settle(now: f64) -> Result<u32, JsValue> {

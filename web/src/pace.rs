@@ -31,7 +31,7 @@ const BLINK_MS: f64 = 133.0;
 /// The window of the load figures.
 const LOAD_MS: f64 = 500.0;
 /// Most timer slack of a machine on the screen, and of one that nobody looks at, in nanoseconds.
-const SLACK_NS: [u64; 2] = [16_000_000, 100_000_000];
+const SLACK_NS: [u64; 2] = [32_000_000, 250_000_000];
 
 /// How a slice ended.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -129,6 +129,12 @@ impl Vm {
         std::ptr::from_ref::<Header>(&self.header) as usize
     }
 
+    /// Runs at most so many instructions, whatever the time and how the machine takes it.
+    pub fn run_exactly(&mut self, instructions: u64) {
+        let _ = self.machine.run(instructions, 0);
+        self.header.count(counter::INSTRUCTIONS, self.machine.instructions());
+    }
+
     /// Takes the input, runs a slice and gives the output away. `now` is the pool's clock in milliseconds. `settle` must
     /// follow with the time at the end.
     pub fn run(&mut self, now: f64) {

@@ -315,6 +315,7 @@ impl Machine {
         if self.board.network.is_none() {
             return true;
         }
+        self.slack.disturb(self.now());
         self.board.with(self.cpus[0].icount, |parts, cx| parts.network.as_mut().is_none_or(|n| n.offer(frame, cx)))
     }
 
