@@ -13,7 +13,7 @@ pub const BOOST_FOR_US: u64 = 100_000;
 /// By how much, in virtual time.
 const BOOST_US: u64 = 24_000;
 /// What it is worth not to move a VM to another worker: its compiled code is there.
-pub const AFFINITY_US: u64 = 3_000;
+pub const AFFINITY_US: u64 = 300;
 
 /// The most that is taken off a VM's virtual time when the next one is chosen.
 pub(crate) const MOST_CREDIT_US: u64 = Priority::Visible.lead() + BOOST_US + AFFINITY_US;
