@@ -1,6 +1,7 @@
 //! `cargo xtask …`: the project's chores. Each command sets up what it needs by itself.
 mod apt;
 mod bench;
+mod fuzz;
 mod guests;
 mod package;
 mod repo;
@@ -54,6 +55,10 @@ enum Command {
     Test(test::Options),
     /// Compare with v86: the same Debian guest and workloads in the same headless Chromium
     Bench(bench::Options),
+    /// Run hostile guests: random code in every mode over random tables, on whole machines, from seeds
+    ///
+    /// Ends with a panic or hang and the seed of its guest, or with the number of instructions that did no harm.
+    Fuzz(fuzz::Options),
     /// Make the guests in build/guests/: fetched from Debian's packages, or assembled from guests/
     ///
     /// A guest that cannot be had is reported and left out. build/guests/guests.json lists those that are there.
@@ -99,6 +104,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Test(options) => return test::run(&options),
         Command::Bench(options) => bench::run(&options)?,
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Guests { names, refresh } => {
             setup::ensure(Need::Serve)?;
             let report = guests::make(&names, refresh)?;

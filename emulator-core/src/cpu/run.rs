@@ -44,6 +44,9 @@ impl Default for StepCache {
 impl Cpu {
     /// Executes until the machine's instruction count reaches `until`, the CPU halts or shuts down, or the
     /// bus wants attention.
+    ///
+    /// The delivery of an interrupt or exception counts as one instruction: a handler whose first instruction faults
+    /// again would otherwise keep the host here for ever.
     pub fn run<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, until: u64) -> CpuExit {
         let ram = bus.mem().block_handle();
         let mut from = NOWHERE;
@@ -61,6 +64,9 @@ impl Cpu {
             if bus.attention() {
                 return CpuExit::Attention;
             }
+            if self.icount >= until {
+                return CpuExit::Budget;
+            }
             if let Some(delivered) = self.take_pending(bus) {
                 if delivered == Delivered::Shutdown || self.frame_trap(bus) == Some(Delivered::Shutdown) {
                     return CpuExit::Shutdown;
@@ -73,9 +79,6 @@ impl Cpu {
                 Activity::Halted => return CpuExit::Halted,
                 Activity::Shutdown => return CpuExit::Shutdown,
                 Activity::WaitForSipi => return CpuExit::WaitForSipi,
-            }
-            if self.icount >= until {
-                return CpuExit::Budget;
             }
             if self.shadow != Shadow::None || self.flag(flags::TF | flags::RF) || self.debug_enabled() {
                 from = NOWHERE;
@@ -121,11 +124,13 @@ impl Cpu {
         if self.nmi_pending && !self.nmi_blocked {
             self.nmi_pending = false;
             self.activity = Activity::Running;
+            self.icount += 1;
             return Some(self.take_nmi(bus));
         }
         if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
             let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
             self.activity = Activity::Running;
+            self.icount += 1;
             return Some(self.take_interrupt(bus, vector));
         }
         None
@@ -134,6 +139,7 @@ impl Cpu {
     /// Delivers a fault of the instruction at `rip`.
     fn raise<B: CpuBus>(&mut self, bus: &mut B, fault: Fault) {
         self.single = true;
+        self.icount += 1;
         if self.deliver(bus, fault) == Delivered::Ok {
             let _shutdown_shows_in_activity = self.frame_trap(bus);
         }
@@ -255,6 +261,7 @@ impl Cpu {
             let hit = self.code_breakpoint(bus, lin);
             self.single = false;
             if hit.is_some() {
+                self.icount += 1;
                 return;
             }
         }
