@@ -330,6 +330,25 @@ impl Cpu {
         self.mode_changed();
     }
 
+    /// After a snapshot was put in: state that no instruction can produce is cut to what 32-bit modes have, and what is
+    /// derived is derived again.
+    pub fn restored(&mut self) {
+        for (n, r) in self.gpr.iter_mut().enumerate() {
+            *r &= if n < ZERO_REG { 0xffff_ffff } else { 0 };
+        }
+        for s in self.seg.iter_mut().chain([&mut self.ldtr, &mut self.tr]) {
+            s.base &= 0xffff_ffff;
+        }
+        for r in [&mut self.rip, &mut self.next_rip, &mut self.cr3, &mut self.gdtr.base, &mut self.idtr.base] {
+            *r &= 0xffff_ffff;
+        }
+        self.cpl &= 3;
+        self.single = false;
+        self.x87.restored();
+        self.tlb.flush_all();
+        self.mode_changed();
+    }
+
     /// Family, model and stepping as CPUID leaf 1 reports them in EAX.
     #[must_use]
     pub fn signature(&self) -> u32 {

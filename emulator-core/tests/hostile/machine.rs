@@ -36,6 +36,7 @@ const POINTERS: u16 = 0x3000;
 const ROUND: u64 = 400_000;
 
 /// A small reproducible generator (xorshift64).
+#[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {
@@ -544,6 +545,14 @@ fn disturb(r: &mut Random, machine: &mut Machine) {
             drop(machine.firmware_log_take());
         }
     }
+}
+
+/// Runs a slice of a machine's round, with what the world does to it behind it.
+pub fn slice(r: &mut Random, machine: &mut Machine) {
+    if !matches!(machine.run(1 + r.below(20_000), 0), Exit::Budget | Exit::DebugExit(_)) {
+        renew(r, machine);
+    }
+    disturb(r, machine);
 }
 
 /// Runs one hostile machine from `seed`; instructions that it executed. `beat` is told before each slice.

@@ -1,6 +1,7 @@
-//! Hostile code in every mode: a small seeded run. `cargo xtask fuzz` is the long one.
+//! Hostile code in every mode: a small seeded run (`cargo xtask fuzz` is the long one), and snapshots of such machines.
 
 mod machine;
+mod snapshots;
 
 #[test]
 fn hostile_guests_neither_panic_nor_overrun_their_budget() {
