@@ -101,7 +101,6 @@ impl Machine {
     /// The options that a machine must share with a snapshot to take it.
     pub(super) fn option_lines(&self) -> Vec<Line> {
         let board = &self.board;
-        let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
         let mut lines = vec![
             ("memory", board.mem.ram_size().to_string()),
             ("processor", format!("{:?}", self.cpus[0].model)),
@@ -109,7 +108,10 @@ impl Machine {
             ("clock", format!("{:?}", board.clock.mode()).to_lowercase()),
             ("serial ports", board.uarts.len().to_string()),
             ("debug exit", board.debug_exit_port().map_or_else(|| "none".to_owned(), |p| format!("{p:#x}"))),
-            ("network card", self.network_mac().map_or_else(|| "none".to_owned(), |m| format!("{m:02x?}"))),
+            (
+                "network card",
+                self.board.network.as_ref().map_or("none", |n| if n.is_pci() { "PCI" } else { "ISA" }).to_owned(),
+            ),
             ("firmware", format!("{:08x}", board.mem.rom_checksum())),
             ("kernel, boot order and video BIOS", format!("{:08x}", board.fw_cfg.checksum())),
         ];
@@ -119,7 +121,6 @@ impl Machine {
         for (n, name) in ["floppy 0", "floppy 1"].into_iter().enumerate() {
             lines.push((name, format!("{} bytes", board.floppy.media(n).map_or(0, |m| m.len()))));
         }
-        lines.push(("ISA network card", yes(board.network.as_ref().is_some_and(|n| !n.is_pci()))));
         lines
     }
 
