@@ -344,6 +344,8 @@ common16:
         pop word [o_cs]
         pop word [o_flags]
         mov [o_esp], esp
+        mov bp, sp
+        mov word [bp - 2], 0
         mov [o_ss], ss
         mov eax, cr0
         or al, 1
@@ -376,10 +378,15 @@ stubs:
 %endrep
 
 common32: pushad
-        push ds
-        push es
-        push fs
-        push gs
+        ; A push of a segment register may leave the upper half alone, and memory is summed.
+        mov eax, ds
+        push eax
+        mov eax, es
+        push eax
+        mov eax, fs
+        push eax
+        mov eax, gs
+        push eax
         mov ax, S_DATA
         mov ds, ax
         mov es, ax
@@ -420,6 +427,8 @@ common32: pushad
         jnz .vm86
         test byte [ss:esp + 60], 3
         jnz .outer
+        ; The frame is in the summed window; its flags are compared apart, without the undefined ones.
+        mov dword [ss:esp + 64], 0
         lea eax, [esp + 68]
         mov [o_esp], eax
         xor eax, eax

@@ -88,7 +88,7 @@ pub fn libraries_of(package: &str) -> Result<Vec<String>> {
     let no = |what: &str| format!("--no-{what}");
     let kinds = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"].map(no);
     let text = run::output(Command::new("apt-cache").args(["depends", "--recurse"]).args(kinds).arg(package))?;
-    let names = text.lines().filter(|line| line.starts_with("lib") && line.ends_with(":i386"));
+    let names = text.lines().filter(|line| line.trim_start_matches('z').starts_with("lib") && line.ends_with(":i386"));
     let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.sort();
     names.dedup();

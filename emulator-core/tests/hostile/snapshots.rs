@@ -147,7 +147,7 @@ fn spoil(r: &mut Random, value: &mut Value) {
 
 #[test]
 fn hostile_snapshots_are_errors_or_machines_but_no_panic() {
-    let (mut machine, mut r) = at_work(9, 6);
+    let (mut machine, mut r) = at_work(5, 6);
     let state = machine.save_state();
     let (header, sections) = take_apart(&state);
     assert!(put_together(&header, &sections) == state, "the format is as documented");
@@ -173,7 +173,7 @@ fn hostile_snapshots_are_errors_or_machines_but_no_panic() {
                 }
             }
         }
-        let mut victim = twin(9);
+        let mut victim = twin(5);
         let name = String::from_utf8_lossy(&sections[which].0[..4]).into_owned();
         let seen = n;
         let spoiled = put_together(&header, &sections);
@@ -190,11 +190,11 @@ fn hostile_snapshots_are_errors_or_machines_but_no_panic() {
         match outcome {
             Ok(true) => loaded += 1,
             Ok(false) => refused += 1,
-            Err(_) => println!("PANIC {seen} {name}"),
+            Err(_) => panic!("snapshot {seen}, spoiled in section {name}, made the machine panic"),
         }
     }
     assert!(loaded > SPOILED / 5 && refused > SPOILED / 50, "{loaded} loaded, {refused} refused");
 }
 
 /// Spoiled snapshots to try.
-const SPOILED: usize = 9000;
+const SPOILED: usize = 400;

@@ -197,3 +197,17 @@ fn a_read_modify_write_on_a_read_only_page_faults_as_a_write() {
     assert_eq!(lab.execute(&[0xff, 0x05, 0, 0x60, 0, 0]), Some(14));
     assert_eq!(lab.stack32(1), [3]);
 }
+
+#[test]
+fn enter_with_32_bit_operands_on_a_16_bit_stack_takes_all_of_esp() {
+    // SDM vol. 2, ENTER: FrameTemp is ESP for a 32-bit operand size. Found by comparison with QEMU.
+    let mut lab = Lab::protected();
+    lab.set_descriptor(FREE, descriptor(0, 0xffff, 0x92, 0));
+    lab.ok(|c, b| c.load_segment(b, Seg::Ss, FREE));
+    lab.cpu.set_reg32(RSP, 0x12_9000);
+    lab.at(CODE_AT, 4);
+    assert_eq!(lab.execute(&[0xc8, 8, 0, 1]), None);
+    assert_eq!(lab.cpu.reg32(RBP), 0x12_8ffc);
+    assert_eq!(lab.cpu.reg32(RSP), 0x12_8ff0);
+    assert_eq!(lab.read32(0x8ff8), 0x12_8ffc);
+}
