@@ -8,6 +8,12 @@ use crate::mem::Memory;
 use crate::time::{EventId, EventQueue, VirtTime};
 use serde::{Deserialize, Serialize};
 
+/// Deserialises a list of exactly `N` bytes: what a chip has is not for a snapshot to say.
+pub(crate) fn exactly<'de, D: serde::Deserializer<'de>, const N: usize>(from: D) -> Result<Vec<u8>, D::Error> {
+    let bytes = Vec::<u8>::deserialize(from)?;
+    if bytes.len() == N { Ok(bytes) } else { Err(serde::de::Error::invalid_length(bytes.len(), &"another length")) }
+}
+
 /// Levels of the machine's interrupt request lines, as the devices drive them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IrqLines {

@@ -73,6 +73,11 @@ pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Strea
     Ok((config, streams))
 }
 
+/// The snapshot to start from.
+pub fn state(setup: &JsValue) -> Option<Vec<u8>> {
+    bytes(setup, "state")
+}
+
 fn cpu_model(name: &str) -> Result<CpuModel, JsValue> {
     match name {
         "486" => Ok(CpuModel::I486),

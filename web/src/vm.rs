@@ -95,6 +95,9 @@ impl Vm {
     pub fn new(setup: &JsValue) -> Result<Self, JsValue> {
         let (config, streams) = config::read(setup, SERIAL_PORTS)?;
         let mut machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
+        if let Some(state) = config::state(setup) {
+            machine.load_state(&state).map_err(|error| error::state_error(&error))?;
+        }
         // The page plugs the cable in.
         machine.network_set_link(false);
         let header = Box::<Header>::default();
@@ -255,7 +258,12 @@ impl Vm {
         self.header.set(word::DRAWN_SEQ, 0);
     }
 
-    /// A hash of all guest RAM, as `tab86 run --stats` prints it.
+    /// The machine's whole state.
+    pub fn save_state(&mut self) -> Vec<u8> {
+        self.machine.save_state()
+    }
+
+    /// A hash of all guest RAM.
     pub fn ram_hash(&self) -> String {
         format!("{:016x}", self.machine.ram_hash())
     }

@@ -1,6 +1,8 @@
 //! `cargo xtask …`: the project's chores. Each command sets up what it needs by itself.
 mod apt;
 mod bench;
+mod differ;
+mod fuzz;
 mod guests;
 mod package;
 mod repo;
@@ -54,6 +56,14 @@ enum Command {
     Test(test::Options),
     /// Compare with v86: the same Debian guest and workloads in the same headless Chromium
     Bench(bench::Options),
+    /// Compare with QEMU: random single instructions in every mode, with what each ends in
+    ///
+    /// Needs qemu-system-i386 and says so when it is missing.
+    Differ(differ::Options),
+    /// Run hostile guests: random code in every mode over random tables, on whole machines, from seeds
+    ///
+    /// Ends with a panic or hang and the seed of its guest, or with the number of instructions that did no harm.
+    Fuzz(fuzz::Options),
     /// Make the guests in build/guests/: fetched from Debian's packages, or assembled from guests/
     ///
     /// A guest that cannot be had is reported and left out. build/guests/guests.json lists those that are there.
@@ -99,6 +109,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Test(options) => return test::run(&options),
         Command::Bench(options) => bench::run(&options)?,
+        Command::Differ(options) => return differ::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Guests { names, refresh } => {
             setup::ensure(Need::Serve)?;
             let report = guests::make(&names, refresh)?;

@@ -67,6 +67,8 @@ impl Cpu {
             S::LoadFar => {
                 let (offset, selector) = self.load_far(bus, op, width)?;
                 self.load_segment_register(bus, op.b, selector)?;
+                // LSS loads the whole stack pointer at once and needs no shadow (SDM vol. 3, 6.8.3).
+                self.shadow = Shadow::None;
                 self.set_reg(op.a, width, offset);
             }
             S::JmpFarImm => self.far_jump(bus, (op.imm >> 16) as u16, op.disp, wide)?,
@@ -209,7 +211,7 @@ impl Cpu {
         Ok(())
     }
 
-    /// MOV, POP and LDS-style loads; a load of SS holds interrupts and debug traps off for one instruction.
+    /// MOV, POP and LDS-style loads; a MOV or POP of SS holds interrupts and debug traps off for one instruction.
     fn load_segment_register<B: CpuBus>(&mut self, bus: &mut B, number: u8, selector: u16) -> Exec {
         let seg = match Seg::ALL.get(usize::from(number)) {
             Some(Seg::Cs) | None => return Err(Fault::UD),

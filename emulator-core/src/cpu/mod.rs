@@ -27,6 +27,8 @@ pub mod system;
 #[cfg(test)]
 #[allow(missing_docs, reason = "test support")]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tlb;
 
 pub use fault::{Exec, Fault};

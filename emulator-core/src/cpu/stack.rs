@@ -85,7 +85,8 @@ impl Cpu {
         let (size, level, width) = (op.disp & 0xffff, op.imm & 31, op.imm >> 8);
         let m = self.sp_mask();
         let mut at = self.sp();
-        let frame = at.wrapping_sub(width) & m;
+        // The frame pointer is all of ESP, also on a 16-bit stack.
+        let frame = self.reg32(RSP) & !m | at.wrapping_sub(width) & m;
         let mut copies = [0; 32];
         let mut source = self.reg32(RBP) & m;
         for c in copies.iter_mut().take(level.saturating_sub(1) as usize) {

@@ -220,6 +220,11 @@ pub struct Derived {
     pub mode: u32,
     /// TLB half for data accesses: 0 supervisor, 1 user.
     pub user: u32,
+    /// Alignment of user accesses is checked: CPL 3, CR0.AM and EFLAGS.AC (SDM vol. 3, 6.15, interrupt 17).
+    pub align: bool,
+    /// Whether data accesses of each TLB half are looked at one by one, for breakpoints or alignment. Nothing is entered
+    /// into its data TLBs then, so that the fast path needs no check.
+    pub watched: [bool; 2],
 }
 
 /// Bits of [`Derived::mode`].
@@ -325,6 +330,25 @@ impl Cpu {
         self.mode_changed();
     }
 
+    /// After a snapshot was put in: state that no instruction can produce is cut to what 32-bit modes have, and what is
+    /// derived is derived again.
+    pub fn restored(&mut self) {
+        for (n, r) in self.gpr.iter_mut().enumerate() {
+            *r &= if n < ZERO_REG { 0xffff_ffff } else { 0 };
+        }
+        for s in self.seg.iter_mut().chain([&mut self.ldtr, &mut self.tr]) {
+            s.base &= 0xffff_ffff;
+        }
+        for r in [&mut self.rip, &mut self.next_rip, &mut self.cr3, &mut self.gdtr.base, &mut self.idtr.base] {
+            *r &= 0xffff_ffff;
+        }
+        self.cpl &= 3;
+        self.single = false;
+        self.x87.restored();
+        self.tlb.flush_all();
+        self.mode_changed();
+    }
+
     /// Family, model and stepping as CPUID leaf 1 reports them in EAX.
     #[must_use]
     pub fn signature(&self) -> u32 {
@@ -390,10 +414,10 @@ impl Cpu {
 
     /// Sets the whole EFLAGS (reserved bits are forced; no privilege checks).
     pub fn set_eflags(&mut self, value: u32) {
-        let vm_before = self.system_flags & flags::VM;
+        let before = self.system_flags;
         self.system_flags = value & 0x003f_7700 | flags::ALWAYS;
         self.set_status(value);
-        if vm_before != value & flags::VM {
+        if (before ^ value) & (flags::VM | flags::AC) != 0 {
             self.mode_changed();
         }
     }
@@ -480,9 +504,18 @@ impl Cpu {
         self.mode_changed();
     }
 
-    /// Recomputes what depends on segments, CPL, CR0 and EFLAGS.VM. TLBs are not flushed here.
+    /// Recomputes what depends on segments, CPL, CR0, DR7, EFLAGS.VM and EFLAGS.AC. Of the TLBs only what must be
+    /// watched from now on is dropped.
     pub fn mode_changed(&mut self) {
-        let mut d = Derived { user: u32::from(self.cpl == 3), ..Derived::default() };
+        let align = self.cpl == 3 && self.cr0 & cr0::AM != 0 && self.flag(flags::AC);
+        let breakpoints = self.data_breakpoints_enabled();
+        let watched = [breakpoints, breakpoints || align];
+        for (half, &on) in watched.iter().enumerate() {
+            if on && !self.derived.watched[half] {
+                self.tlb.flush_data(half);
+            }
+        }
+        let mut d = Derived { user: u32::from(self.cpl == 3), align, watched, ..Derived::default() };
         let mut flat = true;
         for seg in Seg::ALL {
             let (s, i) = (&self.seg[seg as usize], seg as usize);

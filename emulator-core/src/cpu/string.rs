@@ -111,6 +111,7 @@ impl Cpu {
         self.check_io(bus, port, s.width as u8)?;
         if s.is(StringOp::Ins) {
             let lin = self.linear_write(ES, di, s.width)?;
+            self.check_alignment(lin, s.width)?;
             self.check_write(bus, lin, s.width, self.derived.user != 0)?;
             let value = self.in_port(bus, port, s.width as u8)?;
             self.store_at(bus, di, s.width, value)?;
@@ -128,6 +129,11 @@ impl Cpu {
         self.string_once(bus, &Shape::of(op))
     }
 
+    /// Whether a debug trap follows each iteration that was just done: single step, or a breakpoint that it met.
+    fn traps_iterations(&self) -> bool {
+        self.single && (self.flag(flags::TF) || self.pending_debug != 0)
+    }
+
     /// A portion of a REP string instruction (or INS/OUTS without REP). Returns whether it is complete.
     ///
     /// # Errors
@@ -139,14 +145,18 @@ impl Cpu {
             return Ok(true);
         }
         let compares = s.is(StringOp::Cmps) || s.is(StringOp::Scas);
-        let bulk = s.is(StringOp::Movs) || s.is(StringOp::Stos);
+        let stepped = self.single && self.flag(flags::TF);
+        let bulk = !stepped && (s.is(StringOp::Movs) || s.is(StringOp::Stos));
         let mut left = PORTION;
         loop {
             let count = self.index(RCX, &s);
             if count == 0 {
+                self.system_flags &= !flags::RF;
                 return Ok(true);
             }
-            if left == 0 {
+            // What comes between two iterations is pushed with RF set (SDM vol. 3, 18.3.1.1).
+            if left == 0 || (left < PORTION && self.traps_iterations()) {
+                self.system_flags |= flags::RF;
                 return Ok(false);
             }
             // A portion is a number of elements, whichever way they go: what the TLB holds must not show in the count.
@@ -160,6 +170,7 @@ impl Cpu {
             self.set_index(RCX, &s, count.wrapping_sub(1));
             left -= 1;
             if compares && self.lazy.zero() != (s.rep == 1) {
+                self.system_flags &= !flags::RF;
                 return Ok(true);
             }
         }

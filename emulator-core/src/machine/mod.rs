@@ -9,10 +9,12 @@ pub mod config;
 mod firmware;
 pub mod loader;
 mod slack;
+pub mod snapshot;
 
 pub use crate::devices::ne2000::{Counters as NetworkCounters, Traffic};
 pub use clock::ClockMode;
 pub use config::{ConfigError, DriveConfig, MachineConfig, NetworkConfig, NetworkKind};
+pub use snapshot::StateError;
 
 use crate::bus::CpuBus;
 use crate::cpu::Cpu;

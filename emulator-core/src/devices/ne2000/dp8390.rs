@@ -82,6 +82,7 @@ pub struct Dp8390 {
     /// What the data port's latch holds.
     latch: u16,
     prom: [u8; 32],
+    #[serde(deserialize_with = "crate::bus::exactly::<_, RAM_BYTES>")]
     ram: Vec<u8>,
     /// The transmission is due and waits for room in the outgoing queue.
     pub(super) deferring: bool,

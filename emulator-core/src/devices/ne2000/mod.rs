@@ -148,6 +148,12 @@ pub struct Ne2000 {
 }
 
 impl Ne2000 {
+    /// Whether it is the PCI card.
+    #[must_use]
+    pub fn is_pci(&self) -> bool {
+        matches!(self.slot, Slot::Pci(_))
+    }
+
     /// An RTL8029 with this address.
     #[must_use]
     pub fn pci(mac: [u8; 6]) -> Self {
