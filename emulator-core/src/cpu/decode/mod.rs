@@ -75,6 +75,7 @@ pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec
         }
     }
     super::quiet::drop_dead_flags(&mut out[first..]);
+    super::fuse::put_together(out, first);
     if out.len() == first { Err(DecodeError::NeedMoreBytes) } else { Ok(done) }
 }
 
