@@ -22,6 +22,8 @@ const PRELUDE = `
   window.vms = {};
   window.states = [];
   let commands = 0;
+  // The shell's line editor asks the terminal for its cursor when it begins to read. What is typed before may be lost.
+  const PROMPT = "[^]*\\x1b\\\\[6n";
   const urls = (guest) => Object.fromEntries(Object.entries(guest.files).map(([role, file]) => [role, "/guests/" + file]));
   window.open86 = async () => {
     const { createPool } = await import("/pkg/tab86.js");
@@ -33,7 +35,7 @@ const PRELUDE = `
     vm.addEventListener("network", ({ state, message }) => states.push([name, state, message]));
     vms[name] = vm;
     await vm.start();
-    await vm.waitForSerial("READY", ms);
+    await vm.waitForSerial(new RegExp("READY" + PROMPT), ms);
   };
   // v86 with what the specs use of a machine of tab86.
   window.bootV86 = async (name, guest, relay, ms) => {
@@ -49,7 +51,7 @@ const PRELUDE = `
     const waiting = new Set();
     v86.add_listener("serial0-output-byte", (byte) => {
       said += String.fromCharCode(byte);
-      for (const look of byte === 10 || byte === 46 ? waiting : []) look();
+      for (const look of byte === 110 ? waiting : []) look();
     });
     vms[name] = {
       sendSerial: (text) => v86.serial0_send(text),
@@ -62,14 +64,14 @@ const PRELUDE = `
       }),
       close: () => v86.destroy(),
     };
-    await vms[name].waitForSerial(/READY/, ms);
+    await vms[name].waitForSerial(new RegExp("READY" + PROMPT), ms);
   };
   // Runs a command in the shell on the serial port: what it said, and its exit code.
   window.sh = async (name, command, ms = 60_000) => {
     const id = ++commands;
     // The echo of what is typed does not look like this.
     vms[name].sendSerial(command + '; echo "e""nd' + id + ':$?."\\n');
-    const said = await vms[name].waitForSerial(new RegExp("end" + id + ":\\\\d+\\\\."), ms);
+    const said = await vms[name].waitForSerial(new RegExp("end" + id + ":\\\\d+\\\\." + PROMPT), ms);
     const [, code] = said.match(new RegExp("end" + id + ":(\\\\d+)\\\\."));
     return { code: Number(code), text: said.slice(-4000) };
   };
