@@ -1,4 +1,5 @@
-//! String instructions: one element at a time, with bulk paths for REP MOVS and REP STOS in plain memory.
+//! String instructions: one element at a time, with bulk paths for REP MOVS and REP STOS in plain memory, and for REP INS
+//! and REP OUTS between it and a device that moves many elements at once.
 //!
 //! A REP instruction runs in bounded portions. Between portions the instruction pointer stays on the
 //! instruction, exactly as after an interrupt between two iterations, and each portion counts as one
@@ -147,6 +148,7 @@ impl Cpu {
         let compares = s.is(StringOp::Cmps) || s.is(StringOp::Scas);
         let stepped = self.single && self.flag(flags::TF);
         let bulk = !stepped && (s.is(StringOp::Movs) || s.is(StringOp::Stos));
+        let io = s.is(StringOp::Ins) || s.is(StringOp::Outs);
         let mut left = PORTION;
         loop {
             let count = self.index(RCX, &s);
@@ -160,7 +162,11 @@ impl Cpu {
                 return Ok(false);
             }
             // A portion is a number of elements, whichever way they go: what the TLB holds must not show in the count.
-            let many = if bulk { self.bulk(bus, &s, count.min(left)) } else { 0 };
+            let many = match (bulk, io) {
+                (true, _) => self.bulk(bus, &s, count.min(left)),
+                (_, true) => self.bulk_io(bus, &s, count.min(left)),
+                _ => 0,
+            };
             if many != 0 {
                 self.set_index(RCX, &s, count - many);
                 left -= many;
@@ -174,6 +180,42 @@ impl Cpu {
                 return Ok(true);
             }
         }
+    }
+
+    /// Moves as many elements between a port and plain memory as lie in one page whose translation is cached and as the
+    /// port's device moves at once. Returns how many were done; 0 leaves it to the single path, faults too.
+    fn bulk_io<B: CpuBus>(&mut self, bus: &mut B, s: &Shape, count: u32) -> u32 {
+        let port = self.reg16(RDX);
+        if !self.single
+            || self.flag(flags::DF)
+            || self.debug_enabled()
+            || self.check_io(bus, port, s.width as u8).is_err()
+        {
+            return 0;
+        }
+        let input = s.is(StringOp::Ins);
+        let (register, seg) = if input { (RDI, ES) } else { (RSI, s.seg) };
+        let at = self.index(register, s);
+        let base = (self.derived.base[usize::from(seg)] as u32).wrapping_add(at);
+        // Elements until the index register wraps, and until the page ends.
+        let room = (u64::from(s.mask - at) + 1) / u64::from(s.width);
+        let n = u64::from(count).min(room).min(u64::from((0x1000 - (base & 0xfff)) / s.width)) as u32;
+        if n < 2 {
+            return 0;
+        }
+        let bytes = n * s.width;
+        let linear = if input { self.linear_write(seg, at, bytes) } else { self.linear_read(seg, at, bytes) };
+        let Ok(linear) = linear else { return 0 };
+        let slot = tlb::slot(linear, self.derived.user);
+        let entry = if input { self.tlb.write[slot] } else { self.tlb.read[slot] };
+        let Some(offset) = tlb::hit(entry, linear, bytes) else { return 0 };
+        let done = if input {
+            bus.port_read_many(port, s.width as u8, offset, n)
+        } else {
+            bus.port_write_many(port, s.width as u8, offset, n)
+        };
+        self.advance(register, s, done);
+        done
     }
 
     /// Moves or stores as many elements as lie in plain memory of one source and one destination page, whose

@@ -584,6 +584,24 @@ impl CpuBus for Board {
         self.settle();
     }
 
+    fn port_read_many(&mut self, port: u16, size: u8, offset: u32, count: u32) -> u32 {
+        match (self.ports[usize::from(port)], &mut self.network) {
+            (Slot::Network, Some(card)) => {
+                card.read_many(port, size, count, |data| self.mem.block().write(offset, data))
+            }
+            _ => 0,
+        }
+    }
+
+    fn port_write_many(&mut self, port: u16, size: u8, offset: u32, count: u32) -> u32 {
+        match (self.ports[usize::from(port)], &mut self.network) {
+            (Slot::Network, Some(card)) => {
+                card.write_many(port, size, count, |data| self.mem.block().read(offset, data))
+            }
+            _ => 0,
+        }
+    }
+
     fn mmio_read(&mut self, cpu: usize, icount: u64, addr: u64, size: u8) -> u64 {
         let now = self.now(icount);
         let value = if VGA_WINDOW.contains(&addr) {

@@ -246,6 +246,23 @@ impl Ne2000 {
         self.nic.counters
     }
 
+    /// Reads of the data port that move data and do nothing else, at once: up to `count` of `size` bytes go to `to`,
+    /// in one part. Returns how many these were.
+    pub fn read_many(&mut self, port: u16, size: u8, count: u32, to: impl FnOnce(&[u8])) -> u32 {
+        if port & (PORTS - 1) != DATA_PORT {
+            return 0;
+        }
+        self.nic.read_many(size, count, to)
+    }
+
+    /// The same for writes; `from` fills what is to be written.
+    pub fn write_many(&mut self, port: u16, size: u8, count: u32, from: impl FnOnce(&mut [u8])) -> u32 {
+        if port & (PORTS - 1) != DATA_PORT {
+            return 0;
+        }
+        self.nic.write_many(size, count, from)
+    }
+
     fn drive(&self, cx: &mut IoCtx) {
         let level = self.nic.interrupt();
         match &self.slot {
