@@ -148,7 +148,7 @@ impl Cpu {
         let compares = s.is(StringOp::Cmps) || s.is(StringOp::Scas);
         let stepped = self.single && self.flag(flags::TF);
         let bulk = !stepped && (s.is(StringOp::Movs) || s.is(StringOp::Stos));
-        let io = s.is(StringOp::Ins) || s.is(StringOp::Outs);
+        let io = !stepped && (s.is(StringOp::Ins) || s.is(StringOp::Outs));
         let mut left = PORTION;
         loop {
             let count = self.index(RCX, &s);
