@@ -12,6 +12,12 @@ import { isAlive, speed, stateName } from "./tabs/figures.js";
 const SIDES = /** @type {const} */ (["screen", "serial"]);
 const canvas = element("screen", HTMLCanvasElement);
 
+/** A text that did not change is not laid out and drawn again. @param {string} id @param {string} text */
+function setText(id, text) {
+  const node = element(id, HTMLSpanElement);
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** Connects the view's controls to whichever machine is shown. */
 export class MachineView {
   /** @type {Machine | null} */ #machine = null;
@@ -97,8 +103,8 @@ export class MachineView {
     this.#network.tick();
     const { stats, lights } = this.#machine ?? {};
     if (!stats || !lights) return;
-    element("speed", HTMLSpanElement).textContent = speed(stats.mips);
-    element("idle", HTMLSpanElement).textContent = `${(stats.idle * 100).toFixed(0)} % idle`;
+    setText("speed", speed(stats.mips));
+    setText("idle", `${(stats.idle * 100).toFixed(0)} % idle`);
     element("disk-light", HTMLSpanElement).classList.toggle("on", lights.disk);
     element("network", HTMLSpanElement).hidden = lights.network === null;
     element("network-light", HTMLSpanElement).classList.toggle("on", lights.network === true);

@@ -2,6 +2,7 @@
 
 use super::cache::{CodeCache, NONE};
 use super::decode::{self, MAX_LEN};
+use super::effort;
 use super::fault::{Exec, Fault};
 use super::flags;
 use super::interp::{Entry, Leave};
@@ -17,7 +18,7 @@ const NOWHERE: (u32, u8, u32) = (NONE, 2, 0);
 /// Why [`Cpu::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuExit {
-    /// The instruction budget is used up.
+    /// The instruction budget is used up, or the [effort](Cpu::exhausted).
     Budget,
     /// HLT with nothing to take.
     Halted,
@@ -51,6 +52,7 @@ impl Cpu {
             self.sync_tlb(bus);
             if bus.mem().has_stale_code() {
                 code.drop_pages(&bus.mem_mut().take_stale_code());
+                self.exert(effort::DECODE);
                 from = NOWHERE;
             }
             code.sync(self.tlb.generation);
@@ -74,7 +76,7 @@ impl Cpu {
                 Activity::Shutdown => return CpuExit::Shutdown,
                 Activity::WaitForSipi => return CpuExit::WaitForSipi,
             }
-            if self.icount >= until {
+            if self.icount >= until || self.exhausted() {
                 return CpuExit::Budget;
             }
             if self.shadow != Shadow::None || self.flag(flags::TF) || self.debug_enabled() {
@@ -121,11 +123,13 @@ impl Cpu {
         if self.nmi_pending && !self.nmi_blocked {
             self.nmi_pending = false;
             self.activity = Activity::Running;
+            self.exert(effort::DELIVER);
             return Some(self.take_nmi(bus));
         }
         if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
             let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
             self.activity = Activity::Running;
+            self.exert(effort::DELIVER);
             return Some(self.take_interrupt(bus, vector));
         }
         None
@@ -136,6 +140,7 @@ impl Cpu {
         self.single = true;
         let _shutdown_shows_in_activity = self.deliver(bus, fault);
         self.single = false;
+        self.exert_fault();
     }
 
     fn linear_ip(&self) -> u32 {
@@ -173,6 +178,7 @@ impl Cpu {
     }
 
     fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
+        self.exert(effort::DECODE);
         let mut bytes = [0; PAGE as usize];
         let n = (PAGE - u64::from(offset) % PAGE) as usize;
         // Blocks are short: most of the page need not be copied.
@@ -260,6 +266,7 @@ impl Cpu {
     /// Executes one decoded instruction at `rip`, with traps.
     fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
         let trap = self.flag(flags::TF);
+        let translations = self.tlb.generation;
         // A fault leaves as if the instruction had not begun, but the shadow that it ran in is spent.
         self.shadow = Shadow::None;
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
@@ -281,6 +288,7 @@ impl Cpu {
             }
         }
         self.single = false;
+        self.exert(if self.tlb.generation == translations { effort::ALONE } else { effort::FLUSH });
     }
 
     /// RF is cleared by every instruction but those that load it (SDM vol. 3, 17.3.1.1).

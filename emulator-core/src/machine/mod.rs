@@ -116,6 +116,18 @@ impl Machine {
     /// deterministic clock). With the deterministic clock idle time is skipped, at most a second of it in one
     /// call; with the realtime clock the host sleeps until `wake_at`.
     pub fn run(&mut self, instructions: u64, host_now: u64) -> Exit {
+        self.cpus[0].limit_faults(instructions);
+        self.run_on(instructions, host_now)
+    }
+
+    /// The same, for a host that shares out its time: what takes it longer (device accesses, string instructions, new
+    /// code) uses up the budget faster, so that a budget is about as much time for every guest.
+    pub fn run_for(&mut self, budget: u64, host_now: u64) -> Exit {
+        self.cpus[0].limit_effort(budget);
+        self.run_on(budget, host_now)
+    }
+
+    fn run_on(&mut self, instructions: u64, host_now: u64) -> Exit {
         if self.powered_off {
             return Exit::PowerOff;
         }
@@ -132,7 +144,7 @@ impl Machine {
             if let Some(exit) = self.serve_requests() {
                 return exit;
             }
-            if self.instructions() >= end {
+            if self.instructions() >= end || self.cpus[0].exhausted() {
                 return Exit::Budget;
             }
             if self.board.blocked() && self.board.clock.mode() == ClockMode::Deterministic {
@@ -421,3 +433,6 @@ impl Machine {
         &mut self.board
     }
 }
+
+#[cfg(test)]
+mod tests;
