@@ -1,5 +1,5 @@
 // Figures of the worker pool with Debian guests in Chromium: shares, latency, scaling, idle cost, memory, clones.
-//   node tests/bench/pool.mjs [share|scale|frames|idle|memory|clone]…     needs build/site (`cargo xtask build`)
+//   node tests/bench/pool.mjs [share|scale|frames|slices|idle|memory|clone]…     needs build/site (`cargo xtask build`)
 // A machine with other work on it gives other figures: run it alone.
 import { bootFloppy, fillerFloppy, painterFloppy, THEN } from "../browser/lib/boot-sector.mjs";
 import { launch, openPage } from "../browser/lib/browser.mjs";
@@ -12,16 +12,18 @@ const WORKERS = 2;
 const ROUNDS = 7;
 const verbose = process.argv.includes("--verbose");
 const wanted = process.argv.slice(2).filter((name) => !name.startsWith("-"));
-const site = await serveSite({
-  files: {
-    "/files/spin.img": bootFloppy("spinning\r\n", THEN.spin),
-    "/files/stuck.img": bootFloppy("stuck\r\n", THEN.spinForEver),
-    "/files/triple.img": bootFloppy("falling\r\n", THEN.tripleFault),
-    "/files/filler.img": fillerFloppy(),
-    "/files/painter.img": painterFloppy(1024, 768),
-    "/files/big-painter.img": painterFloppy(2560, 1600),
-  },
-});
+const FILES = {
+  "/files/spin.img": bootFloppy("spinning\r\n", THEN.spin),
+  "/files/stuck.img": bootFloppy("stuck\r\n", THEN.spinForEver),
+  "/files/triple.img": bootFloppy("falling\r\n", THEN.tripleFault),
+  "/files/filler.img": fillerFloppy(),
+  "/files/painter.img": painterFloppy(1024, 768),
+  "/files/big-painter.img": painterFloppy(2560, 1600),
+  "/files/switcher.img": bootFloppy("switching\r\n", THEN.switcher),
+};
+const site = await serveSite({ files: FILES });
+/** Without cross-origin isolation: a worker for each machine, and messages. */
+const plain = await serveSite({ files: FILES, isolated: false });
 const browser = await launch();
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -31,8 +33,8 @@ const median = (numbers) => quantile(numbers, 0.5);
 const quantile = (numbers, q) => [...numbers].sort((a, b) => a - b)[Math.min(numbers.length - 1, Math.floor(q * numbers.length))];
 
 /** A page with a pool and a short way to boot Debian. */
-async function withPage(use) {
-  const page = await openPage(browser, `${site.origin}/pkg/package.json`);
+async function withPage(use, workers = WORKERS, from = site) {
+  const page = await openPage(browser, `${from.origin}/pkg/package.json`);
   await page.evaluate(async (workers) => {
     const { createPool } = await import("/pkg/tab86.js");
     window.pool = await createPool({ workers, maxMemory: 2 ** 34 });
@@ -73,7 +75,7 @@ async function withPage(use) {
       });
     });
     window.busy = (vm) => vm.sendSerial("while :; do :; done &\n");
-  }, WORKERS);
+  }, workers);
   try {
     await use(page);
   } finally {
@@ -156,7 +158,7 @@ const PARTS = {
   async frames() {
     const SPAN = 6000;
     /** @param {string} what @param {string[]} names of guests without a screen @param {string} seen the guest on the screen */
-    const measure = (what, names, seen) => withPage(async (page) => {
+    const measure = (what, names, seen, from = site) => withPage(async (page) => {
       const figures = await page.evaluate(async ({ names, seen, span }) => {
         const vms = [];
         if (seen) vms.push(await boot(seen, { canvas: canvas() }));
@@ -173,31 +175,60 @@ const PARTS = {
       const { times: { dated, run }, mips, pictures } = figures;
       const line = (times) => `p50 ${quantile(times, 0.5).toFixed(1)} p95 ${quantile(times, 0.95).toFixed(1)} p99 ${quantile(times, 0.99).toFixed(1)} most ${Math.max(...times).toFixed(1)} ms, ${times.filter((time) => time > 25).length} over 25`;
       console.log(`frames: ${what}: ${dated.length} frames in ${SPAN / 1000} s, ${line(dated)}; begun after ${line(run)}; ${pictures} pictures${mips.length ? `; MIPS ${list(mips, 0)}` : ""}`);
-    });
+    }, WORKERS, from);
     await measure("no machine", [], "");
     await measure("four that spin", ["spin", "spin", "spin"], "spin");
     await measure("one that spins beside one with interrupts off, one that triple-faults in a loop, one that fills its RAM", ["stuck", "triple", "filler"], "spin");
+    await measure("the same with messages", ["stuck", "triple", "filler"], "spin", plain);
     await measure("1024x768 filled without end", [], "painter");
     await measure("2560x1600 filled without end", [], "big-painter");
     await measure("2560x1600 filled without end, beside the other three", ["stuck", "triple", "filler"], "big-painter");
   },
 
+  async slices() {
+    for (const name of ["spin", "stuck", "filler", "painter", "switcher"]) {
+      await withPage(async (page) => {
+        const { gaps, slices } = await page.evaluate(async (name) => {
+          const [watched, other] = [await boot("spin"), await boot(name)];
+          await new Promise((resolve) => setTimeout(resolve, 5000));
+          const { port1, port2 } = new MessageChannel();
+          const turn = () => new Promise((resolve) => {
+            port1.onmessage = resolve;
+            port2.postMessage(0);
+          });
+          const [gaps, end, begin] = [[], performance.now() + 8000, other.stats().slices];
+          let [last, at] = [watched.stats().slices, performance.now()];
+          while (performance.now() < end) {
+            await turn();
+            const { slices } = watched.stats();
+            if (slices === last) continue;
+            const now = performance.now();
+            gaps.push(now - at);
+            [last, at] = [slices, now];
+          }
+          return { gaps, slices: other.stats().slices - begin };
+        }, name);
+        console.log(`slices: one worker, a machine that spins beside "${name}": from slice to slice p50 ${quantile(gaps, 0.5).toFixed(1)} p99 ${quantile(gaps, 0.99).toFixed(1)} most ${Math.max(...gaps).toFixed(1)} ms (${gaps.length} slices; the other ${slices})`);
+      }, 1);
+    }
+  },
+
   async idle() {
+    const measure = async (what) => {
+      await sleep(8000);
+      const parts = [];
+      for (let i = 0; i < 4; i++) {
+        const [before, at] = [threads(), Date.now()];
+        await sleep(10_000);
+        const span = (Date.now() - at) / 1000;
+        parts.push(usedSince(before).map(({ name, cpu, turns }) => ({ name, percent: (100 * cpu) / span, turns: turns / span })));
+      }
+      const totals = parts.map((used) => sum(used.map(({ percent }) => percent)));
+      const workers = parts.map((used) => used.filter(isWorker));
+      console.log(`idle: ${what}: ${list(totals, 2)} % of a core, median ${median(totals).toFixed(2)} (whole browser); workers ${median(workers.map((used) => sum(used.map(({ percent }) => percent)))).toFixed(2)} % with ${median(workers.map((used) => sum(used.map(({ turns }) => turns)))).toFixed(0)} wake-ups a second`);
+      if (verbose) for (const { name, percent, turns } of parts.at(-1).slice(0, 14)) console.log(`  ${name}: ${percent.toFixed(3)} %, ${turns.toFixed(1)} turns/s`);
+    };
     await withPage(async (page) => {
-      const measure = async (what) => {
-        await sleep(8000);
-        const parts = [];
-        for (let i = 0; i < 4; i++) {
-          const [before, at] = [threads(), Date.now()];
-          await sleep(10_000);
-          const span = (Date.now() - at) / 1000;
-          parts.push(usedSince(before).map(({ name, cpu, turns }) => ({ name, percent: (100 * cpu) / span, turns: turns / span })));
-        }
-        const totals = parts.map((used) => sum(used.map(({ percent }) => percent)));
-        const workers = parts.map((used) => used.filter(isWorker));
-        console.log(`idle: ${what}: ${list(totals, 2)} % of a core, median ${median(totals).toFixed(2)} (whole browser); workers ${median(workers.map((used) => sum(used.map(({ percent }) => percent)))).toFixed(2)} % with ${median(workers.map((used) => sum(used.map(({ turns }) => turns)))).toFixed(0)} wake-ups a second`);
-        if (verbose) for (const { name, percent, turns } of parts.at(-1).slice(0, 14)) console.log(`  ${name}: ${percent.toFixed(3)} %, ${turns.toFixed(1)} turns/s`);
-      };
       await measure("no machine");
       await page.evaluate(async () => {
         window.vms = [await debian({ canvas: canvas() })];
@@ -210,17 +241,30 @@ const PARTS = {
       });
       await measure("8 idle Debians, one visible");
     });
+    const page = await openPage(browser, `${site.origin}/?guest=debian`);
+    await page.waitForFunction(() => window.vm?.state === "running", null, { timeout: 60_000 });
+    await page.evaluate(() => window.vm.waitForSerial("READY", 600_000));
+    await measure("the page with one idle Debian");
+    await page.context().close();
   },
 
   async memory() {
     await withPage(async (page) => {
+      // Loaded once: the browser's debugger, which drives it here, keeps up to 200 MB of what pages fetch.
+      await page.evaluate(async () => {
+        const get = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
+        window.images = {
+          kernel: await get("/guests/debian-vmlinuz"), initrd: await get("/guests/debian-initrd.gz"),
+          bios: await get("/firmware/bios.bin"), vgaBios: await get("/firmware/vgabios-stdvga.bin"),
+        };
+      });
       await sleep(2000);
       const begin = memoryMiB();
       let most = 0;
       const began = Date.now();
       for (let i = 0; i < 50; i++) {
         await page.evaluate(async () => {
-          const vm = await debian();
+          const vm = await debian(images);
           await vm.waitForScreen(/Linux version|Booting|Decompress|Debian/i, 60_000).catch(() => {});
           await vm.close();
         });
@@ -229,9 +273,13 @@ const PARTS = {
       const took = (Date.now() - began) / 1000;
       const closed = memoryMiB();
       const workers = await page.evaluate(() => pool.workers);
-      for (let i = 0; i < 60 && memoryMiB() > begin + 64; i++) await sleep(1000);
-      const left = await page.evaluate(() => pool.workers);
-      console.log(`memory: 50 machines of 256 MiB opened and closed in ${took.toFixed(0)} s: ${begin.toFixed(0)} MiB before, at most ${most.toFixed(0)}, ${closed.toFixed(0)} after the last close (${workers} workers), ${memoryMiB().toFixed(0)} later (${left} workers)`);
+      await sleep(15_000);
+      const [waited, left] = [memoryMiB(), await page.evaluate(() => pool.workers)];
+      // What the browser has not collected yet is not lost.
+      const session = await page.context().newCDPSession(page);
+      await session.send("HeapProfiler.collectGarbage");
+      await sleep(3000);
+      console.log(`memory: 50 machines of 256 MiB opened and closed in ${took.toFixed(0)} s: ${begin.toFixed(0)} MiB before, at most ${most.toFixed(0)}, ${closed.toFixed(0)} after the last close (${workers} workers), ${waited.toFixed(0)} 15 s later (${left} workers), ${memoryMiB().toFixed(0)} once the browser has collected its garbage`);
     });
   },
 
@@ -271,4 +319,5 @@ try {
 } finally {
   await browser.close();
   await site.close();
+  await plain.close();
 }

@@ -17,8 +17,13 @@ fn machine(code: &[u8], handler: &[u8]) -> Machine {
     rom[0xe000..0xe000 + begin.len()].copy_from_slice(&begin);
     rom[usize::from(HANDLER)..usize::from(HANDLER) + handler.len()].copy_from_slice(handler);
     rom[0xfff0..0xfff5].copy_from_slice(&[0xea, 0x00, 0xe0, 0x00, 0xf0]); // jmp 0F000h:0E000h
-    let config =
-        MachineConfig { memory: 4 << 20, cpus: 1, bios: rom, clock: ClockMode::Deterministic, ..MachineConfig::default() };
+    let config = MachineConfig {
+        memory: 4 << 20,
+        cpus: 1,
+        bios: rom,
+        clock: ClockMode::Deterministic,
+        ..MachineConfig::default()
+    };
     Machine::new(config).expect("a machine")
 }
 
@@ -77,7 +82,11 @@ fn how_a_run_is_cut_into_budgets_does_not_show() {
         if left == 0 {
             break;
         }
-        if left > 3500 { cut.run_for(budget, 0) } else { cut.run(left, 0) };
+        if left > 3500 {
+            cut.run_for(budget, 0)
+        } else {
+            cut.run(left, 0)
+        };
     }
     assert_eq!((cut.now(), cut.cpu().rip, cut.ram_hash()), (whole.now(), whole.cpu().rip, whole.ram_hash()));
 }

@@ -14,6 +14,12 @@ export const THEN = {
   spinForEver: () => [0xfa, 0xeb, 0xfe],
   /** jmp $: a tight loop that timers interrupt */
   spin: () => [0xeb, 0xfe],
+  /**
+   * mov ax, 0B800h; mov es, ax; again: mov ecx, 20000000; dec ecx; jnz; mov dx, 2000; next: mov cx, 0FFFFh; rep stosb;
+   * dec dx; jnz next; jmp again: fast instructions and then the slowest, to outwit who counts instructions
+   */
+  switcher: () => [0xb8, 0x00, 0xb8, 0x8e, 0xc0, 0x66, 0xb9, 0x00, 0x2d, 0x31, 0x01, 0x66, 0x49, 0x75, 0xfc, 0xba, 0xd0, 0x07,
+    0xb9, 0xff, 0xff, 0xf3, 0xaa, 0x4a, 0x75, 0xf8, 0xeb, 0xe9],
   /** lidt [zeros]; int3: no handler for the breakpoint, nor for the faults after it */
   tripleFault: (zeros) => [0x0f, 0x01, 0x1e, zeros & 255, zeros >> 8, 0xcc],
 };
