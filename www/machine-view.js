@@ -4,11 +4,13 @@ import { setUpKeyMenu } from "./key-menu.js";
 import { clearMessage, sayError } from "./messages.js";
 import { NetworkPanel } from "./network-panel.js";
 import { focusScreen, releaseInput, setUpScreen, showMode } from "./screen.js";
-import { isAlive, speed, stateName } from "./tabs/figures.js";
+import { IDLE, isAlive, speed, stateName } from "./tabs/figures.js";
 
 /** @typedef {import("./tabs/machine.js").LiveVm} Vm */
 /** @typedef {import("./tabs/machine.js").Machine} Machine */
 
+/** How often the figures of an idle machine are shown anew. */
+const IDLE_FIGURES_MS = 5000;
 const SIDES = /** @type {const} */ (["screen", "serial"]);
 const canvas = element("screen", HTMLCanvasElement);
 
@@ -22,6 +24,8 @@ function setText(id, text) {
 export class MachineView {
   /** @type {Machine | null} */ #machine = null;
   #name = "";
+  /** When an idle machine's figures were shown. */
+  #idleShown = -Infinity;
   #network = new NetworkPanel(() => this.#vm);
   /** What is on the page of it. @type {{ vm: Vm | null, side: string, mode: object | null } | null} */ #drawn = null;
 
@@ -46,6 +50,7 @@ export class MachineView {
       // While the keys held down still belong to the machine that got them.
       releaseInput();
       this.#machine = machine;
+      this.#idleShown = -Infinity;
       this.#drawn = null;
     }
     this.#name = name;
@@ -103,11 +108,19 @@ export class MachineView {
     this.#network.tick();
     const { stats, lights } = this.#machine ?? {};
     if (!stats || !lights) return;
-    setText("speed", speed(stats.mips));
-    setText("idle", `${(stats.idle * 100).toFixed(0)} % idle`);
+    this.#showLoad(stats);
     element("disk-light", HTMLSpanElement).classList.toggle("on", lights.disk);
     element("network", HTMLSpanElement).hidden = lights.network === null;
     element("network-light", HTMLSpanElement).classList.toggle("on", lights.network === true);
+  }
+
+  /** An idle machine's figures move little, and each change makes the browser draw. @param {{ mips: number, idle: number }} stats */
+  #showLoad({ mips, idle }) {
+    const now = performance.now();
+    if (idle > IDLE && this.#idleShown > now - IDLE_FIGURES_MS) return;
+    this.#idleShown = idle > IDLE ? now : -Infinity;
+    setText("speed", speed(mips));
+    setText("idle", `${(idle * 100).toFixed(0)} % idle`);
   }
 
   /** @param {() => void} powerOff */

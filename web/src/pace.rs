@@ -32,6 +32,9 @@ const DRAW_UNTAKEN_MS: f64 = 100.0;
 const DRAW_UNASKED_MS: f64 = 250.0;
 /// How often a screen that is looked at is drawn although the guest changed nothing: a cursor blinks every 267 ms.
 const BLINK_MS: f64 = 133.0;
+/// A screen that nothing happened on for so long rests, without blinking: an animation frame of the browser costs more
+/// than an idle guest's ticks. Text fields of desktops do the same (GTK's gtk-cursor-blink-timeout).
+const REST_MS: f64 = 10_000.0;
 /// The window of the load figures.
 const LOAD_MS: f64 = 500.0;
 /// Most timer slack of a machine on the screen, and of one that nobody looks at, in nanoseconds.
@@ -74,6 +77,10 @@ pub struct Pace {
     drawn_at: f64,
     /// Pixels that changed then.
     drawn: f64,
+    /// It was drawn without blinking.
+    still: bool,
+    /// When the guest changed the picture last, or input came.
+    active_at: f64,
     asleep_since: Option<f64>,
     window_start: f64,
     window_instructions: u64,
@@ -90,6 +97,8 @@ impl Default for Pace {
             began: 0.0,
             drawn_at: f64::NEG_INFINITY,
             drawn: 0.0,
+            still: false,
+            active_at: 0.0,
             asleep_since: None,
             window_start: 0.0,
             window_instructions: 0,
@@ -201,14 +210,27 @@ impl Pace {
             (true, Looks { visible: true, .. }) => DRAW_UNTAKEN_MS,
             (true, _) => DRAW_UNASKED_MS,
             (false, Looks { wanted: false, visible: false }) => f64::INFINITY,
+            (false, _) if self.still => f64::INFINITY,
             (false, _) => BLINK_MS,
         }
+    }
+
+    /// Something happens that is looked at: input came, or the picture changed.
+    pub fn enliven(&mut self, now: f64) {
+        self.active_at = now;
+        self.still = false;
+    }
+
+    /// Whether the next picture is one without blinking.
+    pub fn rests(&self, now: f64) -> bool {
+        now - self.active_at >= REST_MS
     }
 
     /// It drew, and so many pixels changed.
     pub fn drew(&mut self, now: f64, pixels: u64) {
         self.drawn_at = now;
         self.drawn = pixels as f64;
+        self.still = self.rests(now);
     }
 
     /// When a machine that sleeps wants to run again: for its guest or to draw.
@@ -314,6 +336,24 @@ mod tests {
         assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, seen), 100.0 + 2.0 * BLINK_MS);
         assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, nobody), f64::INFINITY);
         assert!(!pace.draws(101.0, true, seen) && pace.draws(115.0, true, seen) && !pace.draws(115.0, false, seen));
+    }
+
+    #[test]
+    fn a_screen_on_which_nothing_happens_comes_to_rest() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        pace.begin(0.0);
+        let seen = Looks { wanted: true, visible: true };
+        pace.enliven(1000.0);
+        pace.drew(1000.0, 0);
+        assert!(!pace.rests(10_999.0) && pace.draws(10_999.0, false, seen));
+        assert!(pace.rests(11_000.0));
+        pace.drew(11_000.0, 0);
+        assert!(!pace.draws(60_000.0, false, seen));
+        assert_eq!(pace.wake_at(60_000.0, End::Asleep(None), false, seen), f64::INFINITY);
+        assert!(pace.draws(60_000.0, true, seen));
+        pace.enliven(60_000.0);
+        assert!(!pace.rests(60_001.0) && pace.draws(60_001.0, false, seen));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Vm {
     wake_at: f64,
     reported: State,
     exit_code: Option<u32>,
+    /// Keys, moves of the mouse or bytes for a serial port came.
+    disturbed: bool,
 }
 
 impl Vm {
@@ -121,6 +123,7 @@ impl Vm {
             wake_at: f64::INFINITY,
             reported: State::Stopped,
             exit_code: None,
+            disturbed: false,
         })
     }
 
@@ -182,10 +185,15 @@ impl Vm {
         self.pace.end(now, self.end);
         let mut looks = Looks { wanted: self.header.get(word::FRAME_WANTED) != 0, visible: self.visible() };
         let mut drew = false;
-        if self.pace.draws(now, self.machine.screen_touched(), looks) {
+        let touched = self.machine.screen_touched();
+        if touched || self.disturbed {
+            self.pace.enliven(now);
+            self.disturbed = false;
+        }
+        if self.pace.draws(now, touched, looks) {
             // Before the page sees the picture and wants the next.
             self.header.set(word::FRAME_WANTED, 0);
-            drew = self.render();
+            drew = self.render(self.pace.rests(now));
             let (x0, y0, x1, y1) = self.published;
             self.pace.drew(now, if drew { u64::from(x1 - x0) * u64::from(y1 - y0) } else { 0 });
             if !drew && looks.wanted {
@@ -283,12 +291,14 @@ impl Vm {
     }
 
     /// Draws the screen if it changed, and publishes it with its text. Returns whether it changed.
-    fn render(&mut self) -> bool {
+    fn render(&mut self, still: bool) -> bool {
         let header = &self.header;
         let seq = header.get(word::FRAME_SEQ);
         // Odd before anything is touched: the page drops what it reads meanwhile.
         header.set(word::FRAME_SEQ, seq.wrapping_add(1));
-        if !self.machine.render(&mut self.picture) {
+        let (machine, picture) = (&mut self.machine, &mut self.picture);
+        let changed = if still { machine.render_still(picture) } else { machine.render(picture) };
+        if !changed {
             header.set(word::FRAME_SEQ, seq);
             return false;
         }
@@ -328,6 +338,7 @@ impl Vm {
 
     fn take_input(&mut self) {
         while let Some((kind, payload)) = self.input.pop(&self.header) {
+            self.disturbed |= matches!(kind, kind::KEY | kind::MOUSE | kind::SERIAL_IN);
             match (kind, payload.as_slice()) {
                 (kind::KEY, [pressed, code @ ..]) => {
                     let key = std::str::from_utf8(code).ok().and_then(Key::from_code);

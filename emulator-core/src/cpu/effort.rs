@@ -14,10 +14,12 @@ pub const FLUSH: u64 = 400;
 /// Decoding a block, and dropping a page's blocks.
 pub const DECODE: u64 = 200;
 /// Delivering an interrupt or a fault.
-pub const DELIVER: u64 = 24;
+const DELIVER: u64 = 24;
 
 /// More than any one instruction: a REP instruction's portion of device accesses.
 const MOST: u64 = 1 << 17;
+/// Deliveries that a run of one instruction may have.
+const SPARE: u64 = 64;
 
 /// Work beyond one unit for each retired instruction.
 #[derive(Debug, Clone)]
@@ -25,27 +27,27 @@ pub struct Effort {
     extra: u64,
     /// Effort and instruction count together end a run when they reach this.
     end: u64,
-    /// What delivering a fault adds.
-    fault: u64,
+    /// What delivering an interrupt or a fault adds.
+    delivery: u64,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { extra: 0, end: u64::MAX, fault: DELIVER }
+        Self { extra: 0, end: u64::MAX, delivery: DELIVER }
     }
 }
 
 impl Cpu {
     /// Allows so much work from now on, in units of a simple instruction.
     pub fn limit_effort(&mut self, units: u64) {
-        self.effort = Effort { extra: 0, end: self.icount.saturating_add(units), fault: DELIVER };
+        self.effort = Effort { extra: 0, end: self.icount.saturating_add(units), delivery: DELIVER };
     }
 
-    /// Allows `instructions`, however long they take, and as many faults: a handler that faults at once retires nothing,
-    /// and would keep the host for ever.
-    pub fn limit_faults(&mut self, instructions: u64) {
-        let end = self.icount.saturating_add(instructions.saturating_mul(MOST));
-        self.effort = Effort { extra: 0, end, fault: MOST };
+    /// Allows `instructions`, however long they take, and a few more deliveries of faults and interrupts than that: a
+    /// handler that faults at once, or is interrupted at once, retires nothing and would keep the host for ever.
+    pub fn limit_deliveries(&mut self, instructions: u64) {
+        let end = self.icount.saturating_add(instructions.saturating_add(SPARE).saturating_mul(MOST));
+        self.effort = Effort { extra: 0, end, delivery: MOST };
     }
 
     #[inline]
@@ -53,8 +55,8 @@ impl Cpu {
         self.effort.extra += units;
     }
 
-    pub(super) fn exert_fault(&mut self) {
-        self.exert(self.effort.fault);
+    pub(super) fn exert_delivery(&mut self) {
+        self.exert(self.effort.delivery);
     }
 
     /// Whether all work is done that is allowed.

@@ -123,13 +123,13 @@ impl Cpu {
         if self.nmi_pending && !self.nmi_blocked {
             self.nmi_pending = false;
             self.activity = Activity::Running;
-            self.exert(effort::DELIVER);
+            self.exert_delivery();
             return Some(self.take_nmi(bus));
         }
         if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
             let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
             self.activity = Activity::Running;
-            self.exert(effort::DELIVER);
+            self.exert_delivery();
             return Some(self.take_interrupt(bus, vector));
         }
         None
@@ -140,7 +140,7 @@ impl Cpu {
         self.single = true;
         let _shutdown_shows_in_activity = self.deliver(bus, fault);
         self.single = false;
-        self.exert_fault();
+        self.exert_delivery();
     }
 
     fn linear_ip(&self) -> u32 {

@@ -116,7 +116,7 @@ impl Machine {
     /// deterministic clock). With the deterministic clock idle time is skipped, at most a second of it in one
     /// call; with the realtime clock the host sleeps until `wake_at`.
     pub fn run(&mut self, instructions: u64, host_now: u64) -> Exit {
-        self.cpus[0].limit_faults(instructions);
+        self.cpus[0].limit_deliveries(instructions);
         self.run_on(instructions, host_now)
     }
 
@@ -380,6 +380,12 @@ impl Machine {
     pub fn render(&mut self, picture: &mut Picture) -> bool {
         let now = self.now();
         self.board.vga.render(&mut self.board.mem, now, picture)
+    }
+
+    /// The same with nothing that blinks: the cursor and blinking characters are shown.
+    pub fn render_still(&mut self, picture: &mut Picture) -> bool {
+        // All blinking begins with its bright half.
+        self.board.vga.render(&mut self.board.mem, 0, picture)
     }
 
     /// Whether the guest may have changed the picture since the last [`render`](Self::render).
