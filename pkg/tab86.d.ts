@@ -81,7 +81,7 @@ export type NetworkState = "up" | "connecting" | "down";
 export interface NetworkInfo {
   readonly lan: string | null;
   readonly relay: string | null;
-  /** The card's address. A clone has its original's: give it a network of its own, or its guest another address. */
+  /** The address on the network. A clone gets one of its own, though its guest goes on with its original's. */
   readonly mac: string;
   readonly state: NetworkState;
   /** The state in words. */

@@ -26,6 +26,7 @@
  * @property {boolean} text a text mode
  * @property {number} aspect width to height of the whole picture as a monitor shows it
  * @property {Uint8ClampedArray<ArrayBuffer>} pixels RGBA of the rectangle
+ * @property {boolean} more it is a piece: the others have not been taken yet
  *
  * @typedef {"stopped" | "running" | "paused" | "halted" | "shutdown" | "off" | "crashed" | "closed"} State
  *   halted: with interrupts off, for ever; shutdown: after a triple fault; off: powered off by the guest

@@ -160,10 +160,11 @@ export class SharedLink {
     this.#threads.wake(this.#place, false);
   }
 
-  /** @param {boolean} whole @returns {import("./protocol.js").Frame | null} */
-  takeFrame(whole) {
-    const frame = this.#memory?.takeFrame(whole) ?? null;
-    this.#memory?.set(WORD.FRAME_WANTED, 1);
+  /** @param {boolean} whole @param {number} most pixels at once @returns {import("./protocol.js").Frame | null} */
+  takeFrame(whole, most) {
+    const frame = this.#memory?.takeFrame(whole, most) ?? null;
+    // While pieces are left, the machine draws nothing new.
+    if (!frame?.more) this.#memory?.set(WORD.FRAME_WANTED, 1);
     return frame;
   }
 

@@ -6,7 +6,7 @@ use crate::config;
 use crate::error;
 use crate::header::{Header, counter, word};
 use crate::network::Network;
-use crate::pace::{End, Pace, State};
+use crate::pace::{End, Looks, Pace, State};
 use crate::rings::{InputRing, MAX_PAYLOAD, OutputRing, kind};
 use emulator_core::devices::i8042::Key;
 use emulator_core::devices::vga::render::Picture;
@@ -22,7 +22,7 @@ mod after {
     pub const PARKED: u32 = 1;
     /// Nothing any more.
     pub const STOPPED: u32 = 2;
-    /// Flag: it drew.
+    /// Flag: it drew a picture for the page.
     pub const DREW: u32 = 1 << 4;
     /// Flag: its state is another.
     pub const STATE: u32 = 1 << 5;
@@ -85,6 +85,8 @@ pub struct Vm {
     wake_at: f64,
     reported: State,
     exit_code: Option<u32>,
+    /// Keys, moves of the mouse or bytes for a serial port came.
+    disturbed: bool,
 }
 
 impl Vm {
@@ -124,6 +126,7 @@ impl Vm {
             wake_at: f64::INFINITY,
             reported: State::Stopped,
             exit_code: None,
+            disturbed: false,
         })
     }
 
@@ -144,7 +147,7 @@ impl Vm {
         self.take_input();
         self.machine.set_timer_slack(Pace::slack(self.visible()));
         let (budget, guest_now) = self.pace.begin(now);
-        let exit = self.machine.run(budget, guest_now);
+        let exit = self.machine.run_for(budget, guest_now);
         self.give_output();
         let sent_all = self.network.collect(&mut self.machine, &self.output, &self.header);
         // The slice made room for more.
@@ -183,26 +186,36 @@ impl Vm {
     pub fn settle(&mut self, now: f64) -> u32 {
         self.machine.note_slice_end(self.pace.guest_ns(now));
         self.pace.end(now, self.end);
-        // Somebody looks at it, or waits for a picture all the same.
-        let wanted = self.visible() || self.header.get(word::FRAME_WANTED) != 0;
+        let mut looks = Looks { wanted: self.header.get(word::FRAME_WANTED) != 0, visible: self.visible() };
         let mut drew = false;
-        if self.pace.draws(now, self.machine.screen_touched(), wanted) {
-            self.pace.drew(now);
-            drew = self.render();
-            if drew {
-                self.header.set(word::FRAME_WANTED, 0);
+        let touched = self.machine.screen_touched();
+        if touched || self.disturbed {
+            self.pace.enliven(now);
+            self.disturbed = false;
+        }
+        if self.pace.draws(now, touched, looks) {
+            // Before the page sees the picture and wants the next.
+            self.header.set(word::FRAME_WANTED, 0);
+            drew = self.render(self.pace.rests(now));
+            let (x0, y0, x1, y1) = self.published;
+            self.pace.drew(now, if drew { u64::from(x1 - x0) * u64::from(y1 - y0) } else { 0 });
+            if !drew && looks.wanted {
+                self.header.set(word::FRAME_WANTED, 1);
             }
         }
+        // Nobody is told of pictures that nobody waits for.
+        let announced = drew && (looks.wanted || looks.visible);
+        looks.wanted &= !drew;
         if let Some((kips, idle)) = self.pace.measure(now, self.machine.instructions()) {
             self.set_load(kips, idle);
         }
-        self.wake_at = self.pace.wake_at(now, self.end, self.machine.screen_touched(), wanted);
+        self.wake_at = self.pace.wake_at(now, self.end, self.machine.screen_touched(), looks);
         let next = match self.end {
             End::Budget => after::READY,
             End::Asleep(_) | End::Dead => after::PARKED,
             End::Ended(_) => after::STOPPED,
         };
-        next | if drew { after::DREW } else { 0 } | if self.state() == self.reported { 0 } else { after::STATE }
+        next | if announced { after::DREW } else { 0 } | if self.state() == self.reported { 0 } else { after::STATE }
     }
 
     /// The pool's time at which a parked machine wants to run, or infinity.
@@ -246,7 +259,8 @@ impl Vm {
     }
 
     /// This memory is a copy of a running machine's: what was on its way between the original and its page is not for
-    /// the clone's page. The network card keeps its address, which the guest knows, and the cable as it is.
+    /// the clone's page. The network card keeps its address, which the guest knows (the page gives the clone
+    /// another on the network), and the cable as it is.
     pub fn become_clone(&mut self) {
         self.input.clear(&self.header);
         self.output.clear(&self.header);
@@ -285,12 +299,14 @@ impl Vm {
     }
 
     /// Draws the screen if it changed, and publishes it with its text. Returns whether it changed.
-    fn render(&mut self) -> bool {
+    fn render(&mut self, still: bool) -> bool {
         let header = &self.header;
         let seq = header.get(word::FRAME_SEQ);
         // Odd before anything is touched: the page drops what it reads meanwhile.
         header.set(word::FRAME_SEQ, seq.wrapping_add(1));
-        if !self.machine.render(&mut self.picture) {
+        let (machine, picture) = (&mut self.machine, &mut self.picture);
+        let changed = if still { machine.render_still(picture) } else { machine.render(picture) };
+        if !changed {
             header.set(word::FRAME_SEQ, seq);
             return false;
         }
@@ -330,6 +346,7 @@ impl Vm {
 
     fn take_input(&mut self) {
         while let Some((kind, payload)) = self.input.pop(&self.header) {
+            self.disturbed |= matches!(kind, kind::KEY | kind::MOUSE | kind::SERIAL_IN);
             match (kind, payload.as_slice()) {
                 (kind::KEY, [pressed, code @ ..]) => {
                     let key = std::str::from_utf8(code).ok().and_then(Key::from_code);

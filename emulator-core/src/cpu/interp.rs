@@ -87,7 +87,7 @@ impl Cpu {
         ram: &Ram,
         code: &CodeCache,
         entry: Entry,
-        until: u64,
+        mut until: u64,
     ) -> Leave {
         use Kind::*;
         let cpu = self;
@@ -843,6 +843,9 @@ impl Cpu {
                         if !t!(cpu.exec_rep(bus, op)) {
                             target = rip;
                             slot = 2;
+                        }
+                        if cpu.exhausted() {
+                            until = 0;
                         }
                     }
                     X87Reg | X87Load | X87Store | X87Env | Fwait => t!(cpu.exec_x87(bus, op)),

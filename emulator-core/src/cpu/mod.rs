@@ -7,6 +7,7 @@ pub mod access;
 mod alone;
 pub mod cache;
 pub mod decode;
+mod effort;
 pub mod fault;
 pub mod flags;
 mod float;

@@ -2,6 +2,7 @@
 
 use super::cache::{CodeCache, NONE};
 use super::decode::{self, MAX_LEN};
+use super::effort;
 use super::fault::{Exec, Fault};
 use super::flags;
 use super::interp::{Entry, Leave};
@@ -17,7 +18,7 @@ const NOWHERE: (u32, u8, u32) = (NONE, 2, 0);
 /// Why [`Cpu::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuExit {
-    /// The instruction budget is used up.
+    /// The instruction budget is used up, or the [effort](Cpu::exhausted).
     Budget,
     /// HLT with nothing to take.
     Halted,
@@ -54,6 +55,7 @@ impl Cpu {
             self.sync_tlb(bus);
             if bus.mem().has_stale_code() {
                 code.drop_pages(&bus.mem_mut().take_stale_code());
+                self.exert(effort::DECODE);
                 from = NOWHERE;
             }
             code.sync(self.tlb.generation);
@@ -64,7 +66,7 @@ impl Cpu {
             if bus.attention() {
                 return CpuExit::Attention;
             }
-            if self.icount >= until {
+            if self.icount >= until || self.exhausted() {
                 return CpuExit::Budget;
             }
             if let Some(delivered) = self.take_pending(bus) {
@@ -125,12 +127,14 @@ impl Cpu {
             self.nmi_pending = false;
             self.activity = Activity::Running;
             self.icount += 1;
+            self.exert_delivery();
             return Some(self.take_nmi(bus));
         }
         if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
             let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
             self.activity = Activity::Running;
             self.icount += 1;
+            self.exert_delivery();
             return Some(self.take_interrupt(bus, vector));
         }
         None
@@ -144,6 +148,7 @@ impl Cpu {
             let _shutdown_shows_in_activity = self.frame_trap(bus);
         }
         self.single = false;
+        self.exert_delivery();
     }
 
     /// The debug trap of a frame that met a data breakpoint as it was pushed: before the handler's first instruction.
@@ -186,6 +191,7 @@ impl Cpu {
     }
 
     fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
+        self.exert(effort::DECODE);
         let mut bytes = [0; PAGE as usize];
         let n = (PAGE - u64::from(offset) % PAGE) as usize;
         // Blocks are short: most of the page need not be copied.
@@ -275,6 +281,7 @@ impl Cpu {
     fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
         let trap = self.flag(flags::TF);
         let task = self.tr.selector;
+        let translations = self.tlb.generation;
         // A fault leaves as if the instruction had not begun, but the shadow that it ran in is spent.
         self.shadow = Shadow::None;
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
@@ -299,6 +306,7 @@ impl Cpu {
             }
         }
         self.single = false;
+        self.exert(if self.tlb.generation == translations { effort::ALONE } else { effort::FLUSH });
     }
 
     /// RF is cleared by every instruction but IRET and those that switch tasks (SDM vol. 3, 18.3.1.1).

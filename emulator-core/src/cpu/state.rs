@@ -164,6 +164,9 @@ pub struct Cpu {
     /// Executing a single instruction outside the fast loop, where MMIO and stores to code are allowed.
     #[serde(skip)]
     pub single: bool,
+    /// Work done in this run, as a host sees it.
+    #[serde(skip)]
+    pub effort: super::effort::Effort,
     /// Derived from the state; rebuilt by [`mode_changed`](Self::mode_changed) and on restore.
     #[serde(skip)]
     pub derived: Derived,
@@ -279,6 +282,7 @@ impl Cpu {
             nmi_blocked: false,
             pending_debug: 0,
             single: false,
+            effort: super::effort::Effort::default(),
             derived: Derived::default(),
             tlb: super::tlb::Tlb::default(),
         };

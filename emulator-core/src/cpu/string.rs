@@ -15,6 +15,9 @@ use crate::bus::CpuBus;
 
 /// Most elements of one portion.
 const PORTION: u32 = 4096;
+/// Bulk elements that are as much work as a simple instruction, and the work of an element outside of plain memory.
+const BULK_ELEMENTS: u64 = 8;
+const DEVICE_ELEMENT: u64 = 24;
 const ES: u8 = 0;
 
 struct Shape {
@@ -149,6 +152,7 @@ impl Cpu {
         let stepped = self.single && self.flag(flags::TF);
         let bulk = !stepped && (s.is(StringOp::Movs) || s.is(StringOp::Stos));
         let io = !stepped && (s.is(StringOp::Ins) || s.is(StringOp::Outs));
+        let element = if self.single { DEVICE_ELEMENT } else { 1 };
         let mut left = PORTION;
         loop {
             let count = self.index(RCX, &s);
@@ -170,11 +174,13 @@ impl Cpu {
             if many != 0 {
                 self.set_index(RCX, &s, count - many);
                 left -= many;
+                self.exert(u64::from(many) / BULK_ELEMENTS);
                 continue;
             }
             self.string_once(bus, &s)?;
             self.set_index(RCX, &s, count.wrapping_sub(1));
             left -= 1;
+            self.exert(element);
             if compares && self.lazy.zero() != (s.rep == 1) {
                 self.system_flags &= !flags::RF;
                 return Ok(true);

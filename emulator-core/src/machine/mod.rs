@@ -118,6 +118,18 @@ impl Machine {
     /// deterministic clock). With the deterministic clock idle time is skipped, at most a second of it in one
     /// call; with the realtime clock the host sleeps until `wake_at`.
     pub fn run(&mut self, instructions: u64, host_now: u64) -> Exit {
+        self.cpus[0].limit_deliveries(instructions);
+        self.run_on(instructions, host_now)
+    }
+
+    /// The same, for a host that shares out its time: what takes it longer (device accesses, string instructions, new
+    /// code) uses up the budget faster, so that a budget is about as much time for every guest.
+    pub fn run_for(&mut self, budget: u64, host_now: u64) -> Exit {
+        self.cpus[0].limit_effort(budget);
+        self.run_on(budget, host_now)
+    }
+
+    fn run_on(&mut self, instructions: u64, host_now: u64) -> Exit {
         if self.powered_off {
             return Exit::PowerOff;
         }
@@ -134,7 +146,7 @@ impl Machine {
             if let Some(exit) = self.serve_requests() {
                 return exit;
             }
-            if self.instructions() >= end {
+            if self.instructions() >= end || self.cpus[0].exhausted() {
                 return Exit::Budget;
             }
             if self.board.blocked() && self.board.clock.mode() == ClockMode::Deterministic {
@@ -372,6 +384,12 @@ impl Machine {
         self.board.vga.render(&mut self.board.mem, now, picture)
     }
 
+    /// The same with nothing that blinks: the cursor and blinking characters are shown.
+    pub fn render_still(&mut self, picture: &mut Picture) -> bool {
+        // All blinking begins with its bright half.
+        self.board.vga.render(&mut self.board.mem, 0, picture)
+    }
+
     /// Whether the guest may have changed the picture since the last [`render`](Self::render).
     #[must_use]
     pub fn screen_touched(&self) -> bool {
@@ -423,3 +441,6 @@ impl Machine {
         &mut self.board
     }
 }
+
+#[cfg(test)]
+mod tests;
