@@ -251,6 +251,10 @@ impl Lower<'_> {
 
     fn system(&mut self, code: System) -> Option<Op> {
         self.op.kind = Kind::Alone;
+        if self.op.seg == SEG_FLAT && (0..self.insn.op_count()).any(|n| self.is_mem(n)) {
+            // Nothing to gain here, and the segment tells which fault an access across 4 GiB is.
+            self.op.seg = reg::segment(self.insn.memory_segment()).unwrap_or(3);
+        }
         self.op.imm = (self.op.imm & !0xff) | code as u32;
         Some(self.op)
     }

@@ -1,0 +1,29 @@
+//! The oracle: every instruction form that user code may run, on random states, on the host's processor and on the
+//! core; what they leave must be equal. Runs on x86-64 Linux; elsewhere it says that it is skipped.
+
+pub mod compare;
+pub mod forms;
+pub mod generate;
+pub mod layout;
+pub mod masks;
+pub mod ours;
+pub mod rng;
+pub mod text;
+pub mod vector;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod bench;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod command;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod native;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use command::main;
+
+/// Says why nothing happens.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub fn main() -> std::process::ExitCode {
+    println!("skipped: the oracle needs an x86-64 Linux host");
+    std::process::ExitCode::SUCCESS
+}
