@@ -1,7 +1,7 @@
 //! Two outcomes of a vector: what differs, under the masks.
 
 use crate::forms;
-use crate::layout::{CODE, CODE_LEN, DATA, DATA_LEN};
+use crate::layout::{CODE, CODE_LEN, DATA, DATA_LEN, base};
 use crate::masks::{self, Mask};
 use crate::ours::word;
 use crate::vector::{Exception, FX_LEN, FX_MXCSR, FX_ST, FX_XMM, Outcome, Vector, data_slice};
@@ -22,7 +22,14 @@ pub fn landed(vector: &Vector, mut host: Outcome) -> Outcome {
             host.eip = host.eip.wrapping_sub(1);
             host.exception = None;
         }
-        Some(Exception { vector: 14, code, .. }) if code & 0x10 != 0 && !inside(host.eip) => host.exception = None,
+        // A fetch, which the kernel does not always say.
+        Some(Exception { vector: 14, code, address }) if !inside(host.eip) => {
+            let at = host.eip.wrapping_add(base(host.sel[1]));
+            if code & 0x10 == 0 && address != at {
+                return host;
+            }
+            host.exception = None;
+        }
         // Behind the limit of the code segment.
         Some(Exception { vector: 13, code: 0, .. }) if !inside(host.eip) => host.exception = None,
         _ => return host,
@@ -36,8 +43,8 @@ pub fn landed(vector: &Vector, mut host: Outcome) -> Outcome {
 #[must_use]
 pub fn mask_of(vector: &Vector, data: &[u8; DATA_LEN as usize], host: &Outcome) -> Mask {
     let insn = forms::decode(&vector.code, vector.code32());
-    if host.exception.is_some() {
-        return Mask::default();
+    if let Some(exception) = host.exception {
+        return masks::mask_of_fault(&insn, exception.vector);
     }
     let source_zero = matches!(insn.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr) && {
         let wide = (Register::EAX as u32..Register::EAX as u32 + 8).contains(&(insn.op0_register() as u32));
@@ -78,7 +85,7 @@ pub fn differences(
 ) -> String {
     let mut text = String::new();
     // The common case in few instructions.
-    if host == core && host_data == core_data {
+    if mask.all || host == core && host_data == core_data {
         return text;
     }
     let mut show = |what: &str, host: &dyn std::fmt::LowerHex, core: &dyn std::fmt::LowerHex| {
@@ -88,12 +95,15 @@ pub fn differences(
         show("eip", &host.eip, &core.eip);
     }
     for n in 0..8 {
-        if host.gpr[n] != core.gpr[n] && mask.gpr >> n & 1 == 0 {
+        let bits = if n == usize::from(mask.bits.0) { !mask.bits.1 } else { u32::MAX };
+        if (host.gpr[n] ^ core.gpr[n]) & bits != 0 && mask.gpr >> n & 1 == 0 {
             show(NAMES[n], &host.gpr[n], &core.gpr[n]);
         }
     }
     for n in 0..6 {
-        if host.sel[n] != core.sel[n] {
+        // The kernel makes one null selector of all four on its way back.
+        let null = host.sel[n] < 4 && core.sel[n] < 4;
+        if host.sel[n] != core.sel[n] && !null {
             show(SEGMENTS[n], &host.sel[n], &core.sel[n]);
         }
     }
@@ -101,11 +111,12 @@ pub fn differences(
         show("flags", &(host.flags & FLAGS), &(core.flags & FLAGS));
     }
     let (a, b) = (host.exception, core.exception);
-    if a != b {
+    let several = mask.several && a.is_some() && b.is_some_and(|b| (11..=14).contains(&b.vector));
+    if a != b && !several {
         let _ = write!(text, " exception: host {a:x?} core {b:x?};");
     }
     floating(mask, &host.fx, &core.fx, &mut text);
-    if host_data != core_data {
+    if host_data != core_data && !(several && mask.partial) {
         let hidden = |at: u32| {
             [mask.memory, mask.pointers].into_iter().flatten().any(|(from, len)| at.wrapping_sub(from) < len)
         };

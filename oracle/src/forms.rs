@@ -65,6 +65,13 @@ pub fn exclusion(insn: &Instruction, bytes: &[u8]) -> Option<&'static str> {
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => {
             Some("SGDT, SIDT, SLDT, STR, SMSW: the host's kernel answers for the processor (CR4.UMIP)")
         }
+        M::Int1 => Some("INT1: hypervisors intercept #DB and report a fault where the processor traps"),
+        M::Reservednop if bytes.contains(&0x0d) && !has_memory(insn) => {
+            Some("0F 0D with a register: NOP on Intel's processors, #UD on AMD's")
+        }
+        M::Loope | M::Loopne if bytes.iter().take_while(|b| is_prefix(**b)).any(|b| matches!(*b, 0xf2 | 0xf3)) => {
+            Some("LOOPE, LOOPNE with F2 or F3: the prefix is ignored on Intel's processors and replaces the condition on AMD's")
+        }
         M::Bsf | M::Bsr if prefixed_f3 => Some("F3 0F BC, F3 0F BD: TZCNT and LZCNT on the host, BSF and BSR on our models"),
         _ => None,
     }

@@ -164,10 +164,17 @@ fn steer(insn: &Instruction, v: &mut Vector, target: u32) {
     }
 }
 
+/// The first byte behind the prefixes.
+fn opcode_byte(code: &[u8]) -> Option<u8> {
+    code.iter().copied().find(|b| !forms::is_prefix(*b))
+}
+
 /// Adds to the displacement in the code.
 fn patch(insn: &Instruction, v: &mut Vector, change: u32) {
     let wanted = (insn.memory_displacement64() as u32).wrapping_add(change);
     let size = insn.memory_displ_size() as usize;
+    // The count of D0 and D1 is an operand without a byte.
+    let implied = opcode_byte(&v.code).is_some_and(|b| matches!(b, 0xd0 | 0xd1));
     let immediates = (0..insn.op_count())
         .map(|n| match insn.op_kind(n) {
             OpKind::Immediate8 | OpKind::Immediate8to16 | OpKind::Immediate8to32 | OpKind::Immediate8_2nd => 1,
@@ -176,6 +183,7 @@ fn patch(insn: &Instruction, v: &mut Vector, change: u32) {
             _ => 0,
         })
         .sum::<usize>();
+    let immediates = if implied { 0 } else { immediates };
     if let Some(at) = insn.len().checked_sub(immediates + size).filter(|_| size >= 2) {
         v.code[at..at + size].copy_from_slice(&wanted.to_le_bytes()[..size]);
     }
@@ -493,7 +501,7 @@ fn control(form: &Form, insn: &Instruction, v: &mut Vector, landing: u32, rng: &
 /// or into the stub behind it.
 fn allowed(v: &Vector, form: &Form) -> bool {
     let insn = forms::decode(&v.code, form.code32);
-    if v.code.len() > 15 * v.count as usize || insn.is_invalid() {
+    if v.code.len() > 15 * v.count as usize || insn.code() != form.code {
         return false;
     }
     let near = match insn.op0_kind() {

@@ -2,7 +2,7 @@
 //!
 //! Everything else below 4 GiB is unmapped on both sides, so that any address gives the same answer.
 
-/// Code: two pages that may be read, written and executed. The page behind them is unmapped.
+/// Code: two pages that may be read and executed. The page behind them is unmapped.
 pub const CODE: u32 = 0x2000_0000;
 /// Bytes of code.
 pub const CODE_LEN: u32 = 0x2000;

@@ -26,6 +26,14 @@ pub struct Mask {
     pub approximate: bool,
     /// x87 results may differ by a unit in the last place, and C1 (which way they were rounded) with them.
     pub transcendental: bool,
+    /// Undefined bits of a general register: its number, and which.
+    pub bits: (u8, u32),
+    /// The instruction makes several accesses that may fault: which of them is reported is the processor's choice.
+    pub several: bool,
+    /// Everything.
+    pub all: bool,
+    /// And those before it may have been made.
+    pub partial: bool,
     /// Bytes of an image in memory that hold last instruction and data pointers.
     pub pointers: Option<(u32, u32)>,
 }
@@ -42,7 +50,7 @@ pub struct Row {
 }
 
 /// The table, for the report. [`mask`] is the code of it.
-pub const ROWS: [Row; 16] = [
+pub const ROWS: [Row; 20] = [
     Row { what: "AND, OR, XOR, TEST", mask: "AF", source: "SDM vol. 2, AND, OR, XOR, TEST: Flags Affected" },
     Row { what: "SHL, SHR, SAR by a count other than 0", mask: "AF; OF unless the count is 1; CF of SHL and SHR when the count is at least the operand's size", source: "SDM vol. 2, SAL/SAR/SHL/SHR: Flags Affected" },
     Row { what: "ROL, ROR, RCL, RCR by a count other than 0 and 1", mask: "OF", source: "SDM vol. 2, RCL/RCR/ROL/ROR: Flags Affected" },
@@ -58,6 +66,10 @@ pub const ROWS: [Row; 16] = [
     Row { what: "RCPPS, RCPSS, RSQRTPS, RSQRTSS", mask: "compared to a relative error of 2^-10", source: "SDM vol. 2, RCPPS and others: an approximation of 1.5 × 2^-12; each vendor has its own" },
     Row { what: "FSIN, FCOS, FSINCOS, FPTAN, FPATAN, F2XM1, FYL2X, FYL2XP1", mask: "one unit in the last place of the result; C1 and, next to the smallest numbers, UE", source: "SDM vol. 1, 8.3.10: less than 1 ulp of error; C1 tells which way it was rounded" },
     Row { what: "FIP, FDP, FOP, FCS, FDS, in the unit and in images stored by FNSTENV, FNSAVE, FXSAVE", mask: "all", source: "SDM vol. 1, 8.1.8 and 8.1.9 leave them to the implementation; AMD saves them with a pending exception only" },
+    Row { what: "PUSH of a segment register with a 32-bit operand", mask: "the upper two bytes", source: "SDM vol. 2, PUSH: Description (zero, or not written)" },
+    Row { what: "LAR", mask: "bits 19:16", source: "SDM vol. 2, LAR: Description (00FxFF00h, x undefined)" },
+    Row { what: "Far pointers, far CALL, RET and IRET, ENTER, PUSHA, POPA, BOUND, 80-bit operands, x87 and FXSAVE images, MASKMOVQ, MASKMOVDQU, when they fault", mask: "which of their accesses is reported, and what those before it stored or, for POPA, loaded", source: "SDM vol. 3, 6.9: the order within an instruction is the implementation's; vol. 2, ENTER, MASKMOVQ" },
+    Row { what: "MASKMOVQ, MASKMOVDQU when they fault", mask: "whether bytes that are not selected may fault", source: "SDM vol. 2, MASKMOVQ, MASKMOVDQU: Description (implementation-specific)" },
     Row { what: "FXSAVE", mask: "MXCSR_MASK", source: "SDM vol. 1, 11.6.6: depends on the processor" },
 ];
 
@@ -90,6 +102,28 @@ fn count(insn: &Instruction, v: &Vector, operand: u32) -> u32 {
         _ => insn.immediate(operand) as u32,
     };
     raw & 31
+}
+
+/// The mask for an instruction that faulted.
+#[must_use]
+pub fn mask_of_fault(insn: &Instruction, vector: u8) -> Mask {
+    use Mnemonic as M;
+    let mut mask = Mask::default();
+    if !(11..=14).contains(&vector) {
+        return mask;
+    }
+    match insn.mnemonic() {
+        M::Popa | M::Popad => (mask.several, mask.gpr) = (true, 0xff),
+        M::Enter | M::Pusha | M::Pushad | M::Call => (mask.several, mask.partial) = (true, true),
+        M::Fnsave | M::Fnstenv | M::Fxsave | M::Fstp | M::Fbstp => (mask.several, mask.partial) = (true, true),
+        M::Maskmovq | M::Maskmovdqu => mask.all = true,
+        M::Retf | M::Iret | M::Iretd | M::Jmp | M::Lds | M::Les | M::Lss | M::Lfs | M::Lgs | M::Bound => {
+            mask.several = true;
+        }
+        M::Frstor | M::Fldenv | M::Fxrstor | M::Fld | M::Fbld => mask.several = true,
+        _ => {}
+    }
+    mask
 }
 
 /// The mask for an instruction that retired. `source` is the value of the second operand (BSF, BSR).
@@ -152,6 +186,16 @@ pub fn mask(insn: &Instruction, v: &Vector, source_zero: bool) -> Mask {
             let small = matches!(operand_size(insn), 14 | 94);
             mask.pointers = Some(if small { (at.wrapping_add(6), 8) } else { (at.wrapping_add(12), 16) });
         }
+        M::Push if matches!(insn.op0_register(), Register::ES | Register::CS | Register::SS | Register::DS | Register::FS | Register::GS) => {
+            let wide = v.code32() != v.code.iter().take_while(|b| crate::forms::is_prefix(**b)).any(|b| *b == 0x66);
+            if wide {
+                let stack = if v.code32() { v.gpr[4] } else { v.gpr[4] & 0xffff };
+                let at = stack.wrapping_sub(4);
+                let at = if v.code32() { at } else { at & 0xffff };
+                mask.memory = Some((base(v.sel[2]).wrapping_add(at).wrapping_add(2), 2));
+            }
+        }
+        M::Lar => mask.bits = (number(insn.op0_register()) as u8, 0xf_0000),
         M::Fxsave => mask.pointers = Some((operand_address(insn, v).wrapping_add(6), 26)),
         _ => {}
     }

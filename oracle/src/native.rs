@@ -184,6 +184,8 @@ pub struct Unusable(pub String);
 #[derive(Debug)]
 pub struct Host {
     area: *mut Area,
+    /// The code pages, where they can be written.
+    writable_code: *mut u8,
     data: [u8; DATA_LEN as usize],
 }
 
@@ -229,12 +231,12 @@ impl Host {
             return Err(Unusable("a process has one host".into()));
         }
         let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-        map(CODE, CODE_LEN, all)?;
+        let writable_code = map_code()?;
         map(EXIT, 0x1000, all)?;
         map(DATA, DATA_LEN, libc::PROT_READ | libc::PROT_WRITE)?;
         // SAFETY: all three were just mapped; the exit routine is shorter than its page and position-independent.
         unsafe {
-            std::ptr::write_bytes(CODE as usize as *mut u8, FILLER, CODE_LEN as usize);
+            std::ptr::write_bytes(writable_code, FILLER, CODE_LEN as usize);
             std::ptr::write_bytes(EXIT as usize as *mut u8, FILLER, 0x1000);
             std::ptr::write_bytes(DATA as usize as *mut u8, 0, DATA_LEN as usize);
             let start = &raw const oracle_exit;
@@ -276,7 +278,7 @@ impl Host {
                 return Err(last_error("cannot catch signals"));
             }
         }
-        Ok(Host { area, data: [0; DATA_LEN as usize] })
+        Ok(Host { area, writable_code, data: [0; DATA_LEN as usize] })
     }
 
     /// The exit page, which the core must have too.
@@ -295,7 +297,8 @@ impl Host {
         // whatever the vector does: it cannot reach memory of the program, which lies above 4 GiB, and the generator
         // emits no system call.
         unsafe {
-            std::ptr::copy_nonoverlapping(code.as_ptr(), vector.at as usize as *mut u8, code.len());
+            let at = self.writable_code.add((vector.at - CODE) as usize);
+            std::ptr::copy_nonoverlapping(code.as_ptr(), at, code.len());
             if self.data[DATA_RW as usize..] != data[DATA_RW as usize..] {
                 protect(DATA, DATA_LEN, libc::PROT_READ | libc::PROT_WRITE).expect("own pages");
                 std::ptr::copy_nonoverlapping(data.as_ptr(), DATA as usize as *mut u8, DATA_LEN as usize);
@@ -313,7 +316,7 @@ impl Host {
             area.raised = 0;
             oracle_enter(area);
             std::ptr::copy_nonoverlapping(DATA as usize as *const u8, self.data.as_mut_ptr(), DATA_LEN as usize);
-            std::ptr::write_bytes(vector.at as usize as *mut u8, FILLER, code.len());
+            std::ptr::write_bytes(at, FILLER, code.len());
             let mut outcome = Outcome {
                 eip: vector.end(),
                 gpr: area.gpr_out,
@@ -346,6 +349,26 @@ fn map(at: u32, length: u32, protection: i32) -> Result<(), Unusable> {
     // SAFETY: a new mapping, refused where something is mapped already.
     let got = unsafe { libc::mmap(at as usize as *mut _, length as usize, protection, flags, -1, 0) };
     if got.addr() == at as usize { Ok(()) } else { Err(last_error(&format!("cannot map {at:#x}"))) }
+}
+
+/// Maps the code pages twice: at [`CODE`] to read and execute, and elsewhere to write.
+fn map_code() -> Result<*mut u8, Unusable> {
+    let length = CODE_LEN as usize;
+    // SAFETY: new mappings of a new file in memory, the first refused where something is mapped already.
+    unsafe {
+        let file = libc::memfd_create(c"oracle".as_ptr(), 0);
+        if file < 0 || libc::ftruncate(file, length as i64) != 0 {
+            return Err(last_error("cannot make a file in memory"));
+        }
+        let fixed = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
+        let code = libc::mmap(CODE as usize as *mut _, length, libc::PROT_READ | libc::PROT_EXEC, fixed, file, 0);
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        let writable = libc::mmap(std::ptr::null_mut(), length, both, libc::MAP_SHARED, file, 0);
+        if code.addr() != CODE as usize || writable == libc::MAP_FAILED {
+            return Err(last_error("cannot map the code pages"));
+        }
+        Ok(writable.cast())
+    }
 }
 
 /// # Safety

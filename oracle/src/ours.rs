@@ -90,7 +90,7 @@ impl Core {
     pub fn new(exit_page: &[u8]) -> Core {
         let mem = Memory::new(8 << 20, &[]);
         let ram = mem.block();
-        let page_tables = [(CODE, CODE_PHYS, CODE_LEN, 7u64), (EXIT, EXIT_PHYS, 0x1000, 5), (DATA, DATA_PHYS, DATA_RW, 7 | 1 << 63)];
+        let page_tables = [(CODE, CODE_PHYS, CODE_LEN, 5u64), (EXIT, EXIT_PHYS, 0x1000, 5), (DATA, DATA_PHYS, DATA_RW, 7 | 1 << 63)];
         for entry in 0..4 {
             // One directory for the first GiB, another for the last, where ring 0 is.
             let directory = if entry == 0 { DIRECTORY } else { TABLES };
@@ -235,8 +235,8 @@ impl Core {
         if cpu.cpl == 3 {
             return outcome;
         }
-        // The HLT of the handler has been executed.
-        let number = (cpu.rip as u32).wrapping_sub(1 + KERNEL + HANDLERS) >> 4;
+        // At the handler, or behind its HLT.
+        let number = (cpu.rip as u32).wrapping_sub(KERNEL + HANDLERS) >> 4;
         let stack = |n: u32| self.board.mem.block().read_u32(STACK - 20 + 4 * n);
         let has_code = cpu.reg32(4) == KERNEL + STACK - 24;
         (outcome.eip, outcome.flags, outcome.gpr[4]) = (stack(0), stack(2), stack(3));

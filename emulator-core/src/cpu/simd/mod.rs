@@ -18,7 +18,6 @@ use super::op::{Op, REG_FORM};
 use super::state::{Cpu, cr0, cr4};
 use crate::bus::CpuBus;
 use crate::fpu::ieee::SseEnv;
-use state::aligned;
 use table::{Class, IMMEDIATE_SOURCE, Info, MMX_FORM, SimdOp};
 
 impl Cpu {
@@ -146,12 +145,16 @@ impl Cpu {
     /// Loads a memory operand of 2, 4, 8 or 16 bytes.
     #[inline]
     fn simd_load<B: CpuBus>(&mut self, bus: &mut B, op: &Op, width: u32, align: bool) -> Exec<u128> {
-        let lin = self.linear_read(op.seg & 7, self.offset_any(op), width)?;
+        let offset = self.offset_any(op);
+        if align && width == 16 {
+            self.check_aligned(op.seg & 7, offset)?;
+        }
+        let lin = self.linear_read(op.seg & 7, offset, width)?;
         Ok(match width {
             2 => self.read_lin16(bus, lin)?.into(),
             4 => self.read_lin32(bus, lin)?.into(),
             8 => self.read_lin64(bus, lin)?.into(),
-            _ => self.read_lin128(bus, if align { aligned(lin)? } else { lin })?,
+            _ => self.read_lin128(bus, lin)?,
         })
     }
 
@@ -162,10 +165,13 @@ impl Cpu {
             let mask = self.xmm[usize::from(op.b & 15)];
             return self.masked_store(bus, op, value, mask, 16);
         }
-        let lin = self.linear_write(op.seg & 7, self.offset_any(op), info.width.into())?;
+        let offset = self.offset_any(op);
+        if info.aligned {
+            self.check_aligned(op.seg & 7, offset)?;
+        }
+        let lin = self.linear_write(op.seg & 7, offset, info.width.into())?;
         match simd {
-            SimdOp::StoreA => self.write_lin128(bus, aligned(lin)?, value),
-            SimdOp::StoreU => self.write_lin128(bus, lin, value),
+            SimdOp::StoreA | SimdOp::StoreU => self.write_lin128(bus, lin, value),
             SimdOp::Store32 => self.write_lin32(bus, lin, value as u32),
             SimdOp::StoreHigh64 => self.write_lin64(bus, lin, (value >> 64) as u64),
             _ => self.write_lin64(bus, lin, value as u64),
@@ -213,13 +219,15 @@ impl Cpu {
         } else {
             self.xmm[usize::from(op.b & 15)]
         };
+        // From here on the unit is in MMX mode, even where an unmasked SIMD exception keeps the result back.
+        let old = self.x87.mmx_read(op.a);
+        self.x87.mmx_enter();
         let imm = op.imm as u8;
         let result = if mmx_form {
-            integer::compute_mmx(simd, self.x87.mmx_read(op.a), b as u64, imm).into()
+            integer::compute_mmx(simd, old, b as u64, imm).into()
         } else {
             self.simd_compute(simd, info, self.xmm[usize::from(op.a & 15)], b, imm)?
         };
-        self.x87.mmx_enter();
         match info.dst {
             Class::Gpr => self.set_reg32(op.a.into(), result as u32),
             Class::Xmm => self.xmm[usize::from(op.a & 15)] = result,

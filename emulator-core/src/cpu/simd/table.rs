@@ -40,6 +40,8 @@ pub struct Info {
     pub width: u8,
     /// The SSE form's memory operand must be aligned to 16 bytes.
     pub aligned: bool,
+    /// The MMX form reads only 4 bytes of memory.
+    pub low_half: bool,
     /// The result depends on the old destination.
     pub reads_dst: bool,
     /// Computed by [`float`](super::float) under MXCSR; may raise SIMD floating-point exceptions.
@@ -50,7 +52,13 @@ impl Info {
     /// Bytes of the memory operand in this form.
     #[must_use]
     pub const fn memory_width(&self, mmx_form: bool) -> u32 {
-        if mmx_form && self.width > 8 { 8 } else { self.width as u32 }
+        if !mmx_form || self.width <= 8 {
+            self.width as u32
+        } else if self.low_half {
+            4
+        } else {
+            8
+        }
     }
 
     /// Whether an XMM register or MXCSR is involved: needs CR4.OSFXSR.
@@ -69,11 +77,12 @@ impl Info {
     }
 }
 
-/// Letters of the last column: Aligned, Reads its destination, floating-point Exceptions.
+/// Letters of the last column: Aligned, Reads its destination, floating-point Exceptions, Low half in memory.
 mod effect {
     pub const A: u8 = 1;
     pub const R: u8 = 2;
     pub const E: u8 = 4;
+    pub const L: u8 = 8;
 }
 
 macro_rules! simd_ops {
@@ -94,6 +103,7 @@ macro_rules! simd_ops {
                     src: Class::$src,
                     width: $width,
                     aligned: EFFECTS & effect::A != 0,
+                    low_half: EFFECTS & effect::L != 0,
                     reads_dst: EFFECTS & effect::R != 0,
                     float: EFFECTS & effect::E != 0,
                 }
@@ -183,9 +193,9 @@ simd_ops! {
     Packsswb: Vector Vector 16 A R;
     Packssdw: Vector Vector 16 A R;
     Packuswb: Vector Vector 16 A R;
-    Punpcklbw: Vector Vector 16 A R;
-    Punpcklwd: Vector Vector 16 A R;
-    Punpckldq: Vector Vector 16 A R;
+    Punpcklbw: Vector Vector 16 A R L;
+    Punpcklwd: Vector Vector 16 A R L;
+    Punpckldq: Vector Vector 16 A R L;
     Punpcklqdq: Xmm Xmm 16 A R;
     Punpckhbw: Vector Vector 16 A R;
     Punpckhwd: Vector Vector 16 A R;
