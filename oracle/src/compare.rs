@@ -132,10 +132,11 @@ pub fn differences(
 fn floating(mask: &Mask, host: &[u8; FX_LEN], core: &[u8; FX_LEN], text: &mut String) {
     let half = |fx: &[u8; FX_LEN], at: usize| u16::from_le_bytes([fx[at], fx[at + 1]]);
     let (mut a, mut b) = (half(host, 2), half(core, 2));
+    let underflow = mask.transcendental && (a ^ b) & 0x10 != 0;
     if mask.transcendental {
         (a, b) = (a & !0x200, b & !0x200);
         // Underflow, and with it the summary and precision, next to the smallest numbers.
-        if (a ^ b) & 0x10 != 0 {
+        if underflow {
             (a, b) = (a & !0x80b0, b & !0x80b0);
         }
     }
@@ -151,7 +152,7 @@ fn floating(mask: &Mask, host: &[u8; FX_LEN], core: &[u8; FX_LEN], text: &mut St
         let at = FX_ST + 16 * n;
         if host[at..at + 10] != core[at..at + 10] {
             let ((s, x), (t, y)) = (line(host, n), line(core, n));
-            if mask.transcendental && s == t && x.abs_diff(y) <= 1 {
+            if underflow || mask.transcendental && s == t && x.abs_diff(y) <= 1 {
                 continue;
             }
             let (x, y) = (&host[at..at + 10], &core[at..at + 10]);

@@ -289,10 +289,11 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         }
         let insn = forms::decode(&v.code, form.code32);
         let at = base(v.sel[segment(&insn)]).wrapping_add(offset(&insn, &v.gpr));
-        if !rng.one_in(4) {
+        if matches!(form.mnemonic, Mnemonic::Fxrstor | Mnemonic::Ldmxcsr) || !rng.one_in(4) {
             v.memory.push((at, memory_operand(&insn, size, rng)));
         }
     }
+    let insn = forms::decode(&v.code, form.code32);
     specific(form, &insn, &mut v, rng);
     if form.pair {
         let displacement = if rng.one_in(2) { 0x20 } else { 0x80 } | rng.below(32) as u8;
@@ -502,6 +503,10 @@ fn control(form: &Form, insn: &Instruction, v: &mut Vector, landing: u32, rng: &
 fn allowed(v: &Vector, form: &Form) -> bool {
     let insn = forms::decode(&v.code, form.code32);
     if v.code.len() > 15 * v.count as usize || insn.code() != form.code {
+        return false;
+    }
+    if !form.code32 && v.at + v.code.len() as u32 == CODE + CODE_LEN && matches!(insn.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32) {
+        // Seen on AMD: a taken branch that ends with its segment raises #GP.
         return false;
     }
     let near = match insn.op0_kind() {

@@ -104,6 +104,10 @@ fn count(insn: &Instruction, v: &Vector, operand: u32) -> u32 {
     raw & 31
 }
 
+fn is_segment(r: Register) -> bool {
+    (Register::ES as u32..=Register::GS as u32).contains(&(r as u32))
+}
+
 /// The mask for an instruction that faulted.
 #[must_use]
 pub fn mask_of_fault(insn: &Instruction, vector: u8) -> Mask {
@@ -117,6 +121,8 @@ pub fn mask_of_fault(insn: &Instruction, vector: u8) -> Mask {
         M::Enter | M::Pusha | M::Pushad | M::Call => (mask.several, mask.partial) = (true, true),
         M::Fnsave | M::Fnstenv | M::Fxsave | M::Fstp | M::Fbstp => (mask.several, mask.partial) = (true, true),
         M::Maskmovq | M::Maskmovdqu => mask.all = true,
+        // Two bytes or four.
+        M::Push if is_segment(insn.op0_register()) => mask.all = true,
         M::Retf | M::Iret | M::Iretd | M::Jmp | M::Lds | M::Les | M::Lss | M::Lfs | M::Lgs | M::Bound => {
             mask.several = true;
         }
@@ -186,7 +192,7 @@ pub fn mask(insn: &Instruction, v: &Vector, source_zero: bool) -> Mask {
             let small = matches!(operand_size(insn), 14 | 94);
             mask.pointers = Some(if small { (at.wrapping_add(6), 8) } else { (at.wrapping_add(12), 16) });
         }
-        M::Push if matches!(insn.op0_register(), Register::ES | Register::CS | Register::SS | Register::DS | Register::FS | Register::GS) => {
+        M::Push if is_segment(insn.op0_register()) => {
             let wide = v.code32() != v.code.iter().take_while(|b| crate::forms::is_prefix(**b)).any(|b| *b == 0x66);
             if wide {
                 let stack = if v.code32() { v.gpr[4] } else { v.gpr[4] & 0xffff };

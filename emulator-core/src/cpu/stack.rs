@@ -84,7 +84,8 @@ impl Cpu {
         let (size, level, width) = (op.disp & 0xffff, op.imm & 31, op.imm >> 8);
         let m = self.sp_mask();
         let (top, old) = (self.sp(), self.reg32(RBP) & m);
-        let frame = top.wrapping_sub(width) & m;
+        // With a 16-bit stack too the frame pointer is all of ESP.
+        let frame = self.reg32(RSP) & !m | top.wrapping_sub(width) & m;
         let slot = |n: u32| top.wrapping_sub((1 + n) * width) & m;
         let source = |n: u32| old.wrapping_sub(n * width) & m;
         let last = slot(level).wrapping_sub(size) & m;
