@@ -2,10 +2,31 @@
 
 use crate::compare::{differences, landed, mask_of};
 use crate::layout::DATA_LEN;
+use crate::masks::Mask;
 use crate::native::{Host, Unusable};
 use crate::ours::Core;
-use crate::text::fields;
+use crate::sample::changes;
+use crate::text::{self, fields};
 use crate::vector::{DataImage, Outcome, Vector};
+
+/// What came of a vector.
+#[derive(Debug)]
+pub struct Compared {
+    /// What differs.
+    pub different: String,
+    /// Whether it raised an exception.
+    pub raised: bool,
+    /// Of what the host made of it; only EIP where a mask applies.
+    pub hash: u64,
+}
+
+/// FNV-1a over the registers of an outcome.
+fn hash(outcome: &Outcome) -> u64 {
+    let words = outcome.gpr.iter().chain([&outcome.eip, &outcome.flags]).flat_map(|w| w.to_le_bytes());
+    // x87 pointers are left out.
+    let fx = outcome.fx[..5].iter().chain(&outcome.fx[24..]).copied();
+    words.chain(fx).fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
 
 /// Both, on the same vectors.
 pub struct Bench {
@@ -35,10 +56,45 @@ impl Bench {
 
     /// Runs a vector on both; what differs.
     pub fn check(&mut self, vector: &Vector) -> String {
+        self.compare(vector).different
+    }
+
+    /// Runs a vector on both.
+    pub fn compare(&mut self, vector: &Vector) -> Compared {
         let host = self.native(vector);
         let core = self.core.run(vector, &self.data);
         let mask = mask_of(vector, &self.data, &host);
-        differences(&mask, &host, self.host.data(), &core, self.core.data())
+        let different = differences(&mask, &host, self.host.data(), &core, self.core.data());
+        // Of what no mask touches.
+        let kept = if mask == Mask::default() { hash(&host) } else { u64::from(host.eip) };
+        Compared { different, raised: host.exception.is_some(), hash: kept }
+    }
+
+    /// A vector of the sample: the state that it does not need set back, and what the host made of it.
+    pub fn record(&mut self, vector: &Vector) -> Option<String> {
+        let mut best = vector.clone();
+        let plain = Vector::default();
+        let outcome = |bench: &mut Bench, v: &Vector| {
+            let outcome = bench.native(v);
+            changes(v, &bench.data[..], &outcome, &bench.host.data()[..])
+        };
+        let expected = outcome(self, &best);
+        for (_, at, len) in fields() {
+            let mut v = best.clone();
+            v.fx[at..at + len].copy_from_slice(&plain.fx[at..at + len]);
+            if outcome(self, &v) == expected {
+                best = v;
+            }
+        }
+        for n in 0..8 {
+            let mut v = best.clone();
+            v.gpr[n] = 0;
+            if outcome(self, &v) == expected {
+                best = v;
+            }
+        }
+        let different = self.check(&best);
+        different.is_empty().then(|| format!("{}\t{}", text::print(&best), outcome(self, &best)))
     }
 
     /// The simplest vector that still differs.

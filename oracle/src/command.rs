@@ -3,11 +3,14 @@
 use crate::bench::Bench;
 use crate::forms::{self, Form};
 use crate::generate::generate;
+use crate::report::{Total, report};
 use crate::rng::Rng;
+use crate::sample;
 use crate::text;
 use clap::Parser;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -32,6 +35,12 @@ pub struct Options {
     /// Run one vector, given as a failure prints it
     #[arg(long)]
     reproduce: Option<String>,
+    /// Write the table of forms and masks here, as Markdown
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write a new sample here: a vector of each form
+    #[arg(long, value_name = "FILE")]
+    write_sample: Option<PathBuf>,
     /// List the forms
     #[arg(long)]
     list: bool,
@@ -46,6 +55,28 @@ pub struct Options {
     from: u64,
 }
 
+/// What came of a form.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Count {
+    /// Vectors that ran.
+    pub vectors: u64,
+    /// Vectors that differed.
+    pub failures: u64,
+    /// Vectors that raised an exception.
+    pub raised: u64,
+    /// Sum of hashes of what is compared.
+    pub hash: u64,
+}
+
+impl Count {
+    fn add(&mut self, other: Count) {
+        self.vectors += other.vectors;
+        self.failures += other.failures;
+        self.raised += other.raised;
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
+}
+
 /// Vectors that share an encoding's form and fill of the data pages.
 const BATCH: u64 = 32;
 
@@ -54,6 +85,8 @@ pub fn main() -> ExitCode {
     let options = Options::parse();
     let code = if let Some(line) = &options.reproduce {
         reproduce(line)
+    } else if let Some(path) = &options.write_sample {
+        write_sample(&options, path)
     } else if options.list {
         for form in all_forms(&options) {
             println!("{}", form.name);
@@ -92,6 +125,25 @@ fn reproduce(line: &str) -> bool {
     different.is_empty()
 }
 
+/// Makes the sample anew.
+fn write_sample(options: &Options, path: &Path) -> bool {
+    let Some(mut bench) = bench() else { return true };
+    let mut lines = String::new();
+    for (n, form) in all_forms(options).iter().enumerate() {
+        let mut rng = Rng::new(options.seed << 32 | n as u64);
+        let mut candidates = (0..400).filter_map(|_| generate(form, 1, &mut rng));
+        // One that retires, if there is any.
+        let retiring = candidates.by_ref().take(30).find(|v| bench.native(v).exception.is_none());
+        let Some(vector) = retiring.or_else(|| candidates.next()) else { continue };
+        if let Some(record) = bench.record(&vector) {
+            lines += &format!("{}\t{record}\n", form.name);
+        }
+    }
+    let written = sample::pack(&lines).and_then(|bytes| std::fs::write(path, bytes));
+    println!("{} records: {written:?}", lines.lines().count());
+    written.is_ok()
+}
+
 /// All forms, those of 16-bit code after those of 32-bit code.
 fn all_forms(options: &Options) -> Vec<Form> {
     let mut forms = forms::enumerate(true).0;
@@ -114,7 +166,7 @@ fn worker(options: &Options, n: u32) -> bool {
         return true;
     }
     let batches = options.vectors.div_ceil(BATCH);
-    let mut counts = vec![(0u64, 0u64); forms.len()];
+    let mut counts = vec![Count::default(); forms.len()];
     let mut out = std::io::stdout().lock();
     let mut batch = options.from + u64::from(n);
     while batch < batches {
@@ -132,11 +184,14 @@ fn worker(options: &Options, n: u32) -> bool {
                 let _ = writeln!(out, "T {}", text::print(&vector));
                 let _ = out.flush();
             }
-            counts[which].0 += 1;
-            let different = bench.check(&vector);
-            if !different.is_empty() {
-                counts[which].1 += 1;
-                if counts[which].1 <= u64::from(options.keep) {
+            let count = &mut counts[which];
+            count.vectors += 1;
+            let checked = bench.compare(&vector);
+            count.raised += u64::from(checked.raised);
+            count.hash = count.hash.wrapping_add(checked.hash);
+            if !checked.different.is_empty() {
+                count.failures += 1;
+                if count.failures <= u64::from(options.keep) {
                     let small = bench.shrink(&vector);
                     let different = bench.check(&small);
                     let _ = writeln!(out, "F {}: {different}\n   --reproduce '{}'", form.name, text::print(&small));
@@ -145,8 +200,9 @@ fn worker(options: &Options, n: u32) -> bool {
         }
         batch += u64::from(options.threads);
     }
-    for (form, (vectors, failures)) in forms.iter().zip(&counts) {
-        let _ = writeln!(out, "C {vectors} {failures} {}", form.name);
+    for (form, c) in forms.iter().zip(&counts) {
+        let _ =
+            writeln!(out, "C {} {} {} {} {:?} {}", c.vectors, c.failures, c.raised, c.hash, form.mnemonic, form.name);
     }
     true
 }
@@ -169,7 +225,8 @@ fn worker_command(options: &Options, n: u32) -> Command {
 /// What a worker said.
 #[derive(Default)]
 struct Said {
-    counts: BTreeMap<String, (u64, u64)>,
+    /// By mnemonic and form.
+    counts: BTreeMap<(String, String), Count>,
     failures: Vec<String>,
     crash: Option<String>,
 }
@@ -184,12 +241,11 @@ fn follow(options: &Options, n: u32) -> std::io::Result<Said> {
             if let Some(batch) = line.strip_prefix("P ") {
                 last = batch.parse().unwrap_or(last);
             } else if let Some(count) = line.strip_prefix("C ") {
-                let mut parts = count.splitn(3, ' ');
+                let mut parts = count.splitn(6, ' ');
                 let mut number = || parts.next().and_then(|p| p.parse::<u64>().ok()).unwrap_or(0);
-                let (vectors, failures) = (number(), number());
-                let entry = said.counts.entry(parts.next().unwrap_or_default().to_owned()).or_default();
-                entry.0 += vectors;
-                entry.1 += failures;
+                let count = Count { vectors: number(), failures: number(), raised: number(), hash: number() };
+                let mut word = || parts.next().unwrap_or_default().to_owned();
+                said.counts.entry((word(), word())).or_default().add(count);
             } else {
                 said.failures.push(line);
             }
@@ -230,10 +286,8 @@ fn parent(options: &Options) -> bool {
     for result in results {
         match result {
             Ok(Ok(said)) => {
-                for (name, (vectors, failures)) in said.counts {
-                    let entry = total.counts.entry(name).or_default();
-                    entry.0 += vectors;
-                    entry.1 += failures;
+                for (name, count) in said.counts {
+                    total.counts.entry(name).or_default().add(count);
                 }
                 total.failures.extend(said.failures);
                 total.crash = total.crash.or(said.crash);
@@ -247,16 +301,26 @@ fn parent(options: &Options) -> bool {
     if let Some(crash) = &total.crash {
         println!("CRASH {crash}");
     }
-    let vectors: u64 = total.counts.values().map(|c| c.0).sum();
-    let failures: u64 = total.counts.values().map(|c| c.1).sum();
-    let failing = total.counts.values().filter(|c| c.1 != 0).count();
-    let idle = total.counts.values().filter(|c| c.0 == 0).count();
-    let seconds = start.elapsed().as_secs_f64();
+    let mut sum = Count::default();
+    total.counts.values().for_each(|c| sum.add(*c));
+    let failing = total.counts.values().filter(|c| c.failures != 0).count();
+    let idle = total.counts.values().filter(|c| c.vectors == 0).count();
+    let rate = sum.vectors as f64 / start.elapsed().as_secs_f64();
+    let host = crate::native::processor();
     println!(
-        "{} forms ({idle} without vectors), {vectors} vectors, {failures} mismatches in {failing} forms, {:.0} vectors/s, host {}",
+        "{} forms ({idle} without vectors), {} vectors, {} mismatches in {failing} forms, {rate:.0} vectors/s, \
+         hash {:016x}, host {host}",
         total.counts.len(),
-        vectors as f64 / seconds,
-        crate::native::processor()
+        sum.vectors,
+        sum.failures,
+        sum.hash,
     );
-    failures == 0 && total.crash.is_none()
+    if let Some(path) = &options.report {
+        let text = report(&total.counts, &Total { sum, seed: options.seed, host });
+        if let Err(error) = std::fs::write(path, text) {
+            println!("cannot write {}: {error}", path.display());
+            return false;
+        }
+    }
+    sum.failures == 0 && total.crash.is_none()
 }

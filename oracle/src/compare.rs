@@ -117,9 +117,8 @@ pub fn differences(
     }
     floating(mask, &host.fx, &core.fx, &mut text);
     if host_data != core_data && !(several && mask.partial) {
-        let hidden = |at: u32| {
-            [mask.memory, mask.pointers].into_iter().flatten().any(|(from, len)| at.wrapping_sub(from) < len)
-        };
+        let hidden =
+            |at: u32| [mask.memory, mask.pointers].into_iter().flatten().any(|(from, len)| at.wrapping_sub(from) < len);
         let different = (0..DATA_LEN).filter(|i| host_data[*i as usize] != core_data[*i as usize]);
         for at in different.map(|i| DATA + i).filter(|at| !hidden(*at)).take(8) {
             let i = (at - DATA) as usize;

@@ -69,10 +69,12 @@ pub fn exclusion(insn: &Instruction, bytes: &[u8]) -> Option<&'static str> {
         M::Reservednop if bytes.contains(&0x0d) && !has_memory(insn) => {
             Some("0F 0D with a register: NOP on Intel's processors, #UD on AMD's")
         }
-        M::Loope | M::Loopne if bytes.iter().take_while(|b| is_prefix(**b)).any(|b| matches!(*b, 0xf2 | 0xf3)) => {
-            Some("LOOPE, LOOPNE with F2 or F3: the prefix is ignored on Intel's processors and replaces the condition on AMD's")
+        M::Loope | M::Loopne if bytes.iter().take_while(|b| is_prefix(**b)).any(|b| matches!(*b, 0xf2 | 0xf3)) => Some(
+            "LOOPE, LOOPNE with F2 or F3: the prefix is ignored on Intel's processors and replaces the condition on AMD's",
+        ),
+        M::Bsf | M::Bsr if prefixed_f3 => {
+            Some("F3 0F BC, F3 0F BD: TZCNT and LZCNT on the host, BSF and BSR on our models")
         }
-        M::Bsf | M::Bsr if prefixed_f3 => Some("F3 0F BC, F3 0F BD: TZCNT and LZCNT on the host, BSF and BSR on our models"),
         _ => None,
     }
 }
@@ -141,7 +143,9 @@ pub fn enumerate(code32: bool) -> (Vec<Form>, Vec<&'static str>) {
                         }
                         continue;
                     }
-                    if !prefixes.is_empty() && redundant(prefixes, &[map, &[opcode], &bytes[head.len()..]].concat(), &insn, code32) {
+                    if !prefixes.is_empty()
+                        && redundant(prefixes, &[map, &[opcode], &bytes[head.len()..]].concat(), &insn, code32)
+                    {
                         continue;
                     }
                     let memory = has_memory(&insn);
@@ -207,7 +211,16 @@ fn name(insn: &Instruction, prefixes: &[u8], memory: bool) -> String {
 /// Whether the core fuses this instruction with a conditional jump behind it (`cpu/fuse.rs`).
 fn starts_pair(form: &Form) -> bool {
     form.prefixes.is_empty()
-        && matches!(form.mnemonic, Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Dec | Mnemonic::And | Mnemonic::Sub | Mnemonic::Add | Mnemonic::Inc)
+        && matches!(
+            form.mnemonic,
+            Mnemonic::Cmp
+                | Mnemonic::Test
+                | Mnemonic::Dec
+                | Mnemonic::And
+                | Mnemonic::Sub
+                | Mnemonic::Add
+                | Mnemonic::Inc
+        )
 }
 
 fn as_pair(form: &Form) -> Form {

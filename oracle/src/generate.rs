@@ -468,10 +468,7 @@ fn specific(form: &Form, insn: &Instruction, v: &mut Vector, rng: &mut Rng) {
 /// Targets of jumps and calls.
 fn control(form: &Form, insn: &Instruction, v: &mut Vector, landing: u32, rng: &mut Rng) {
     let at = base(v.sel[segment(insn)]).wrapping_add(offset(insn, &v.gpr));
-    let far = matches!(
-        insn.memory_size(),
-        MemorySize::SegPtr16 | MemorySize::SegPtr32 | MemorySize::SegPtr64
-    );
+    let far = matches!(insn.memory_size(), MemorySize::SegPtr16 | MemorySize::SegPtr32 | MemorySize::SegPtr64);
     let selector = if rng.one_in(3) { rng.pick(&SELECTORS) } else { v.sel[1] };
     match insn.op0_kind() {
         OpKind::Memory if far => {
@@ -505,7 +502,10 @@ fn allowed(v: &Vector, form: &Form) -> bool {
     if v.code.len() > 15 * v.count as usize || insn.code() != form.code {
         return false;
     }
-    if !form.code32 && v.at + v.code.len() as u32 == CODE + CODE_LEN && matches!(insn.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32) {
+    if !form.code32
+        && v.at + v.code.len() as u32 == CODE + CODE_LEN
+        && matches!(insn.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32)
+    {
         // Seen on AMD: a taken branch that ends with its segment raises #GP.
         return false;
     }

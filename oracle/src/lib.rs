@@ -8,6 +8,7 @@ pub mod layout;
 pub mod masks;
 pub mod ours;
 pub mod rng;
+pub mod sample;
 pub mod text;
 pub mod vector;
 
@@ -17,13 +18,21 @@ pub mod bench;
 mod command;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod native;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod report;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use command::main;
 
-/// Says why nothing happens.
+/// Without a host to compare with: the core on the sample.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub fn main() -> std::process::ExitCode {
-    println!("skipped: the oracle needs an x86-64 Linux host");
-    std::process::ExitCode::SUCCESS
+    println!("The oracle needs an x86-64 Linux host: only the checked-in sample is run.");
+    match sample::check() {
+        Ok(checked) if checked.failures.is_empty() && checked.passed > 0 => std::process::ExitCode::SUCCESS,
+        other => {
+            println!("{other:#?}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

@@ -52,24 +52,64 @@ pub struct Row {
 /// The table, for the report. [`mask`] is the code of it.
 pub const ROWS: [Row; 20] = [
     Row { what: "AND, OR, XOR, TEST", mask: "AF", source: "SDM vol. 2, AND, OR, XOR, TEST: Flags Affected" },
-    Row { what: "SHL, SHR, SAR by a count other than 0", mask: "AF; OF unless the count is 1; CF of SHL and SHR when the count is at least the operand's size", source: "SDM vol. 2, SAL/SAR/SHL/SHR: Flags Affected" },
-    Row { what: "ROL, ROR, RCL, RCR by a count other than 0 and 1", mask: "OF", source: "SDM vol. 2, RCL/RCR/ROL/ROR: Flags Affected" },
-    Row { what: "SHLD, SHRD by a count other than 0", mask: "AF; OF unless the count is 1; all flags and the destination when the count exceeds the operand's size", source: "SDM vol. 2, SHLD, SHRD: Description, Flags Affected" },
+    Row {
+        what: "SHL, SHR, SAR by a count other than 0",
+        mask: "AF; OF unless the count is 1; CF of SHL and SHR when the count is at least the operand's size",
+        source: "SDM vol. 2, SAL/SAR/SHL/SHR: Flags Affected",
+    },
+    Row {
+        what: "ROL, ROR, RCL, RCR by a count other than 0 and 1",
+        mask: "OF",
+        source: "SDM vol. 2, RCL/RCR/ROL/ROR: Flags Affected",
+    },
+    Row {
+        what: "SHLD, SHRD by a count other than 0",
+        mask: "AF; OF unless the count is 1; all flags and the destination when the count exceeds the operand's size",
+        source: "SDM vol. 2, SHLD, SHRD: Description, Flags Affected",
+    },
     Row { what: "MUL, IMUL", mask: "SF, ZF, AF, PF", source: "SDM vol. 2, MUL, IMUL: Flags Affected" },
     Row { what: "DIV, IDIV", mask: "CF, OF, SF, ZF, AF, PF", source: "SDM vol. 2, DIV, IDIV: Flags Affected" },
     Row { what: "DAA, DAS", mask: "OF", source: "SDM vol. 2, DAA, DAS: Flags Affected" },
     Row { what: "AAA, AAS", mask: "OF, SF, ZF, PF", source: "SDM vol. 2, AAA, AAS: Flags Affected" },
     Row { what: "AAM, AAD", mask: "OF, AF, CF", source: "SDM vol. 2, AAM, AAD: Flags Affected" },
-    Row { what: "BSF, BSR", mask: "CF, OF, SF, AF, PF; the destination when the source is 0", source: "SDM vol. 2, BSF, BSR: Description, Flags Affected" },
+    Row {
+        what: "BSF, BSR",
+        mask: "CF, OF, SF, AF, PF; the destination when the source is 0",
+        source: "SDM vol. 2, BSF, BSR: Description, Flags Affected",
+    },
     Row { what: "BT, BTS, BTR, BTC", mask: "OF, SF, AF, PF", source: "SDM vol. 2, BT, BTC, BTR, BTS: Flags Affected" },
     Row { what: "BSWAP with a 16-bit register", mask: "the destination", source: "SDM vol. 2, BSWAP: Description" },
-    Row { what: "RCPPS, RCPSS, RSQRTPS, RSQRTSS", mask: "compared to a relative error of 2^-10", source: "SDM vol. 2, RCPPS and others: an approximation of 1.5 × 2^-12; each vendor has its own" },
-    Row { what: "FSIN, FCOS, FSINCOS, FPTAN, FPATAN, F2XM1, FYL2X, FYL2XP1", mask: "one unit in the last place of the result; C1 and, next to the smallest numbers, UE", source: "SDM vol. 1, 8.3.10: less than 1 ulp of error; C1 tells which way it was rounded" },
-    Row { what: "FIP, FDP, FOP, FCS, FDS, in the unit and in images stored by FNSTENV, FNSAVE, FXSAVE", mask: "all", source: "SDM vol. 1, 8.1.8 and 8.1.9 leave them to the implementation; AMD saves them with a pending exception only" },
-    Row { what: "PUSH of a segment register with a 32-bit operand", mask: "the upper two bytes", source: "SDM vol. 2, PUSH: Description (zero, or not written)" },
+    Row {
+        what: "RCPPS, RCPSS, RSQRTPS, RSQRTSS",
+        mask: "compared to a relative error of 2^-10",
+        source: "SDM vol. 2, RCPPS and others: an approximation of 1.5 × 2^-12; each vendor has its own",
+    },
+    Row {
+        what: "FSIN, FCOS, FSINCOS, FPTAN, FPATAN, F2XM1, FYL2X, FYL2XP1",
+        mask: "one unit in the last place of the result; C1 and, next to the smallest numbers, UE",
+        source: "SDM vol. 1, 8.3.10: less than 1 ulp of error; C1 tells which way it was rounded",
+    },
+    Row {
+        what: "FIP, FDP, FOP, FCS, FDS, in the unit and in images stored by FNSTENV, FNSAVE, FXSAVE",
+        mask: "all",
+        source: "SDM vol. 1, 8.1.8 and 8.1.9 leave them to the implementation; AMD saves them with a pending exception only",
+    },
+    Row {
+        what: "PUSH of a segment register with a 32-bit operand",
+        mask: "the upper two bytes",
+        source: "SDM vol. 2, PUSH: Description (zero, or not written)",
+    },
     Row { what: "LAR", mask: "bits 19:16", source: "SDM vol. 2, LAR: Description (00FxFF00h, x undefined)" },
-    Row { what: "Far pointers, far CALL, RET and IRET, ENTER, PUSHA, POPA, BOUND, 80-bit operands, x87 and FXSAVE images, MASKMOVQ, MASKMOVDQU, when they fault", mask: "which of their accesses is reported, and what those before it stored or, for POPA, loaded", source: "SDM vol. 3, 6.9: the order within an instruction is the implementation's; vol. 2, ENTER, MASKMOVQ" },
-    Row { what: "MASKMOVQ, MASKMOVDQU when they fault", mask: "whether bytes that are not selected may fault", source: "SDM vol. 2, MASKMOVQ, MASKMOVDQU: Description (implementation-specific)" },
+    Row {
+        what: "Far pointers, far CALL, RET and IRET, ENTER, PUSHA, POPA, BOUND, 80-bit operands, x87 and FXSAVE images, MASKMOVQ, MASKMOVDQU, when they fault",
+        mask: "which of their accesses is reported, and what those before it stored or, for POPA, loaded",
+        source: "SDM vol. 3, 6.9: the order within an instruction is the implementation's; vol. 2, ENTER, MASKMOVQ",
+    },
+    Row {
+        what: "MASKMOVQ, MASKMOVDQU when they fault",
+        mask: "whether bytes that are not selected may fault",
+        source: "SDM vol. 2, MASKMOVQ, MASKMOVDQU: Description (implementation-specific)",
+    },
     Row { what: "FXSAVE", mask: "MXCSR_MASK", source: "SDM vol. 1, 11.6.6: depends on the processor" },
 ];
 

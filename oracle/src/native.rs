@@ -204,6 +204,9 @@ impl Host {
         if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 == 0 {
             return Err(Unusable("the kernel does not allow WRFSBASE".into()));
         }
+        if !std::arch::is_x86_feature_detected!("sse4.2") || !std::arch::is_x86_feature_detected!("popcnt") {
+            return Err(Unusable("the processor lacks SSE4.2 or POPCNT".into()));
+        }
         let area = Box::leak(Box::new(Area {
             fx_in: [0; 512],
             fx_out: [0; 512],

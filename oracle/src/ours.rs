@@ -12,7 +12,7 @@ use emulator_core::cpu::{Cpu, Seg, Segment};
 use emulator_core::mem::Memory;
 
 /// The model that has everything.
-pub const MODEL: CpuModel = CpuModel::Pentium4;
+pub const MODEL: CpuModel = CpuModel::Nehalem;
 
 // Physical addresses.
 const PDPT: u32 = 0x40_0000;
@@ -90,7 +90,8 @@ impl Core {
     pub fn new(exit_page: &[u8]) -> Core {
         let mem = Memory::new(8 << 20, &[]);
         let ram = mem.block();
-        let page_tables = [(CODE, CODE_PHYS, CODE_LEN, 5u64), (EXIT, EXIT_PHYS, 0x1000, 5), (DATA, DATA_PHYS, DATA_RW, 7 | 1 << 63)];
+        let page_tables =
+            [(CODE, CODE_PHYS, CODE_LEN, 5u64), (EXIT, EXIT_PHYS, 0x1000, 5), (DATA, DATA_PHYS, DATA_RW, 7 | 1 << 63)];
         for entry in 0..4 {
             // One directory for the first GiB, another for the last, where ring 0 is.
             let directory = if entry == 0 { DIRECTORY } else { TABLES };
@@ -104,7 +105,10 @@ impl Core {
             let table = TABLES + 0x1000 * (n as u32 + 1);
             ram.write_u64(DIRECTORY + 8 * (linear >> 21), u64::from(table) | 0x67);
             for page in 0..length >> 12 {
-                ram.write_u64(table + 8 * ((linear >> 12 & 511) + page), u64::from(physical + (page << 12)) | rights | 0x60);
+                ram.write_u64(
+                    table + 8 * ((linear >> 12 & 511) + page),
+                    u64::from(physical + (page << 12)) | rights | 0x60,
+                );
             }
             if linear == DATA {
                 for page in DATA_RW >> 12..DATA_LEN >> 12 {
@@ -114,7 +118,8 @@ impl Core {
             }
         }
         // Linux's GDT: kernel code 32 and 64, kernel data, user code 32, user data, user code 64.
-        let table = [flat(0x9b, 0xc), flat(0x9b, 0xa), flat(0x93, 0xc), flat(0xfb, 0xc), flat(0xf3, 0xc), flat(0xfb, 0xa)];
+        let table =
+            [flat(0x9b, 0xc), flat(0x9b, 0xa), flat(0x93, 0xc), flat(0xfb, 0xc), flat(0xf3, 0xc), flat(0xfb, 0xa)];
         for (n, raw) in table.into_iter().enumerate() {
             ram.write_u64(GDT + 8 * (n as u32 + 1), raw);
         }
@@ -134,7 +139,10 @@ impl Core {
         for vector in 0..256u32 {
             let handler = KERNEL + HANDLERS + 16 * vector;
             let access: u64 = if vector == 3 || vector == 4 { 0xee } else { 0x8e };
-            let gate = u64::from(handler & 0xffff) | u64::from(KERNEL_CS) << 16 | access << 40 | u64::from(handler >> 16) << 48;
+            let gate = u64::from(handler & 0xffff)
+                | u64::from(KERNEL_CS) << 16
+                | access << 40
+                | u64::from(handler >> 16) << 48;
             ram.write_u64(IDT + 8 * vector, gate);
             ram.write_u8(HANDLERS + 16 * vector, 0xf4);
         }

@@ -7,7 +7,8 @@ use crate::ours::word;
 use crate::vector::{FX_MXCSR, FX_ST, FX_XMM, Vector};
 use std::fmt::Write as _;
 
-const NAMES: [&str; 8] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
+/// General registers by number.
+pub(crate) const NAMES: [&str; 8] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
 
 /// Bytes as hexadecimal digits, in memory order.
 #[must_use]
@@ -56,7 +57,8 @@ pub fn print(v: &Vector) -> String {
 /// Fields of the FXSAVE area that a line may name.
 #[must_use]
 pub fn fields() -> Vec<(String, usize, usize)> {
-    let mut list = vec![("fcw".into(), 0, 2), ("fsw".into(), 2, 2), ("ftw".into(), 4, 1), ("mxcsr".into(), FX_MXCSR, 4)];
+    let mut list =
+        vec![("fcw".into(), 0, 2), ("fsw".into(), 2, 2), ("ftw".into(), 4, 1), ("mxcsr".into(), FX_MXCSR, 4)];
     list.extend((0..8).map(|n| (format!("st{n}"), FX_ST + 16 * n, 10)));
     list.extend((0..8).map(|n| (format!("xmm{n}"), FX_XMM + 16 * n, 16)));
     list
@@ -67,7 +69,15 @@ pub fn fields() -> Vec<(String, usize, usize)> {
 /// # Errors
 /// The word that makes no sense.
 pub fn parse(line: &str) -> Result<Vector, String> {
-    let mut v = Vector::default();
+    parse_onto(line, &Vector::default())
+}
+
+/// The same, on top of another vector.
+///
+/// # Errors
+/// The word that makes no sense.
+pub fn parse_onto(line: &str, first: &Vector) -> Result<Vector, String> {
+    let mut v = first.clone();
     let fields = fields();
     for item in line.split_whitespace() {
         let wrong = || item.to_owned();
@@ -89,8 +99,11 @@ pub fn parse(line: &str) -> Result<Vector, String> {
                 "fl" => v.flags = number()? as u32,
                 "fill" => v.fill = number()?,
                 "sel" => {
-                    let list: Vec<u16> =
-                        value.split(',').map(|s| u16::from_str_radix(s, 16)).collect::<Result<_, _>>().map_err(|_| wrong())?;
+                    let list: Vec<u16> = value
+                        .split(',')
+                        .map(|s| u16::from_str_radix(s, 16))
+                        .collect::<Result<_, _>>()
+                        .map_err(|_| wrong())?;
                     v.sel = list.try_into().map_err(|_| wrong())?;
                 }
                 _ => return Err(wrong()),

@@ -146,11 +146,7 @@ pub struct DataImage {
 
 impl Default for DataImage {
     fn default() -> DataImage {
-        DataImage {
-            seed: 0,
-            bytes: Box::new([0; DATA_LEN as usize]),
-            zeros: Box::new([0; DATA_LEN as usize]),
-        }
+        DataImage { seed: 0, bytes: Box::new([0; DATA_LEN as usize]), zeros: Box::new([0; DATA_LEN as usize]) }
     }
 }
 

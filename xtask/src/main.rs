@@ -2,6 +2,7 @@
 mod apt;
 mod bench;
 mod guests;
+mod oracle;
 mod package;
 mod repo;
 mod run;
@@ -54,6 +55,10 @@ enum Command {
     Test(test::Options),
     /// Compare with v86: the same Debian guest and workloads in the same headless Chromium
     Bench(bench::Options),
+    /// Compare the core with this machine's processor: every user-mode instruction form on random states
+    ///
+    /// Needs x86-64 Linux; elsewhere it is skipped. A mismatch prints a line for `--reproduce`.
+    Oracle(oracle::Options),
     /// Make the guests in build/guests/: fetched from Debian's packages, or assembled from guests/
     ///
     /// A guest that cannot be had is reported and left out. build/guests/guests.json lists those that are there.
@@ -99,6 +104,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Test(options) => return test::run(&options),
         Command::Bench(options) => bench::run(&options)?,
+        Command::Oracle(options) => {
+            if !oracle::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Guests { names, refresh } => {
             setup::ensure(Need::Serve)?;
             let report = guests::make(&names, refresh)?;

@@ -92,6 +92,8 @@ impl Cpu {
         self.fx_usable()?;
         self.check_aligned(seg, offset)?;
         let lin = self.linear_read(seg, offset, AREA)?;
+        // All of the area must be there, though half of it says nothing.
+        self.read_lin8(bus, lin.wrapping_add(AREA - 1))?;
         let mut image = [0; USED];
         for (n, slot) in image.chunks_exact_mut(16).enumerate() {
             let value = self.read_lin128(bus, lin.wrapping_add(16 * n as u32))?;
