@@ -42,6 +42,10 @@ pub fn landed(vector: &Vector, mut host: Outcome) -> Outcome {
 /// The mask of a vector that ended as `host` says.
 #[must_use]
 pub fn mask_of(vector: &Vector, data: &[u8; DATA_LEN as usize], host: &Outcome) -> Mask {
+    if vector.count > 1 {
+        // Only AF is undefined in what runs are made of.
+        return Mask { flags: 0x10, ..Mask::default() };
+    }
     let insn = forms::decode(&vector.code, vector.code32());
     if let Some(exception) = host.exception {
         return masks::mask_of_fault(&insn, exception.vector);

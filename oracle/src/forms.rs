@@ -7,6 +7,7 @@ use emulator_core::cpu::op::{Kind, Op, System};
 use emulator_core::cpu::state::mode;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Mode bits of 32-bit user code with flat segments.
 pub const MODE32: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED | mode::USER;
@@ -50,6 +51,9 @@ pub struct Form {
     pub mnemonic: Mnemonic,
     /// A compare with a conditional jump behind it, which the core executes as one op.
     pub pair: bool,
+    /// Not one instruction but a run of them, each of one of these forms: the core leaves out flags that nothing in a
+    /// block can observe, and keeps others as the operands that they come from.
+    pub run: Option<Rc<[Form]>>,
 }
 
 /// Why a form is not compared, although the decoder accepts it.
@@ -161,6 +165,7 @@ pub fn enumerate(code32: bool) -> (Vec<Form>, Vec<&'static str>) {
                             code: insn.code(),
                             mnemonic: insn.mnemonic(),
                             pair: false,
+                            run: None,
                         };
                         (form, Vec::new())
                     });
@@ -171,8 +176,36 @@ pub fn enumerate(code32: bool) -> (Vec<Form>, Vec<&'static str>) {
     }
     let mut forms: Vec<Form> = found.into_values().map(|(form, next)| Form { next, ..form }).collect();
     let pairs: Vec<Form> = forms.iter().filter(|f| starts_pair(f)).map(as_pair).collect();
+    let pool: Vec<Form> = forms.iter().filter(|f| fits_a_run(f)).cloned().collect();
     forms.extend(pairs);
+    if let Some(first) = pool.first().cloned() {
+        let pool: Rc<[Form]> = pool.into();
+        // As many vectors as a few dozen forms get.
+        for n in 2..=RUN {
+            let name = format!("run of {n} instructions");
+            forms.push(Form { name, run: Some(pool.clone()), ..first.clone() });
+        }
+    }
     (forms, reasons)
+}
+
+/// Instructions in the longest run.
+pub const RUN: usize = 12;
+
+/// Whether the form may be part of a run: flags that are defined (but for AF), and no way out of the block.
+fn fits_a_run(form: &Form) -> bool {
+    use Mnemonic::*;
+    let plain = matches!(
+        form.mnemonic,
+        Add | Adc | Sub | Sbb | Cmp | And | Or | Xor | Test | Inc | Dec | Neg | Not | Mov | Lea | Xchg | Movzx | Movsx
+    ) || matches!(form.mnemonic, Sahf | Clc | Stc | Cmc | Cbw | Cwde | Cwd | Cdq | Push | Bswap | Cmpxchg | Xadd)
+        || matches!(form.mnemonic, Seta | Setae | Setb | Setbe | Sete | Setne | Setg | Setge | Setl | Setle | Seto | Sets)
+        || matches!(form.mnemonic, Cmova | Cmovb | Cmove | Cmovg | Cmovl | Cmovo | Cmovs | Cmovp | Cmovne | Setp);
+    let by_one = matches!(form.mnemonic, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr)
+        && matches!(form.opcode[..], [0xd0 | 0xd1]);
+    let segment = matches!(form.opcode[..], [0x8c | 0x8e | 0x06 | 0x0e | 0x16 | 0x1e] | [0x0f, 0xa0 | 0xa8]);
+    let undefined = form.mnemonic == Bswap && form.prefixes.contains(&0x66);
+    (plain || by_one) && !segment && !undefined
 }
 
 /// Whether the instruction is the same without the prefixes: then they say nothing and are added at random.
@@ -227,7 +260,7 @@ fn as_pair(form: &Form) -> Form {
     Form { name: format!("{} + Jcc", form.name), pair: true, ..form.clone() }
 }
 
-/// Bytes of a random encoding of `form`.
+/// Bytes of a random encoding of `form`, which is not a run.
 #[must_use]
 pub fn encode(form: &Form, rng: &mut Rng) -> Option<(Vec<u8>, Instruction)> {
     let mut bytes = form.prefixes.clone();

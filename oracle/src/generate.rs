@@ -243,6 +243,9 @@ fn memory_operand(insn: &Instruction, size: u32, rng: &mut Rng) -> Vec<u8> {
 /// A random vector of `form`; `None` when the dice gave an encoding that is something else.
 #[must_use]
 pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
+    if let Some(pool) = &form.run {
+        return run(form, pool, fill, rng);
+    }
     let (code, insn) = forms::encode(form, rng)?;
     let mut v = Vector { fill, ..Vector::default() };
     v.code = code;
@@ -302,6 +305,20 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         v.at = CODE + 0x300;
     }
     allowed(&v, form).then_some(v)
+}
+
+/// A run of instructions, as long as the form's name says. The first is an ordinary vector of its form.
+fn run(form: &Form, pool: &[Form], fill: u64, rng: &mut Rng) -> Option<Vector> {
+    let count: u32 = form.name.split(' ').find_map(|word| word.parse().ok())?;
+    let any = |rng: &mut Rng| &pool[rng.below(pool.len() as u32) as usize];
+    let mut v = generate(any(rng), fill, rng)?;
+    v.at = CODE + 0x100 + rng.below(0x600);
+    while v.count < count {
+        let Some(next) = generate(any(rng), fill, rng) else { continue };
+        v.code.extend(next.code);
+        v.count += 1;
+    }
+    Some(v)
 }
 
 /// Segment registers: flat in 32-bit code but for FS (null) and GS; sometimes more of them.
