@@ -277,8 +277,9 @@ fn cpu_model(text: String) -> Result<CpuModel, ArgError> {
         "pentium" => Ok(CpuModel::Pentium),
         "p3" => Ok(CpuModel::PentiumIII),
         "p4" => Ok(CpuModel::Pentium4),
+        "nehalem" => Ok(CpuModel::Nehalem),
         "x86-64" => Err(ArgError::Missing("--cpu x86-64", "this version has no long mode")),
-        _ => bad("--cpu", "486, pentium, p3 or p4", text),
+        _ => bad("--cpu", "486, pentium, p3, p4 or nehalem", text),
     }
 }
 
@@ -439,7 +440,7 @@ mod tests {
             ("--memory", "--memory"),
             ("--memory lots", "a number of MiB"),
             ("--memory 99999999999999999", "a number of MiB"),
-            ("--cpu z80", "486, pentium, p3 or p4"),
+            ("--cpu z80", "486, pentium, p3, p4 or nehalem"),
             ("--net user", "gateway"),
             ("--net bridge", "none, user or relay=URL"),
             ("--net relay=wss://relay.example/", "ws:// address"),

@@ -21,7 +21,8 @@ const BAD_USAGE: u8 = 2;
 pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["vectors", file] => run_vectors(file),
+        ["vectors", file] => run_vectors(file, false),
+        ["vectors", file, "--exclusions"] => run_vectors(file, true),
         ["run", ..] => run(args.get(1..).unwrap_or_default()),
         ["--version" | "-V"] => {
             println!("tab86 {}", env!("CARGO_PKG_VERSION"));
@@ -56,10 +57,10 @@ fn run(args: &[String]) -> ExitCode {
     }
 }
 
-fn run_vectors(file: &str) -> ExitCode {
+fn run_vectors(file: &str, exclusions: bool) -> ExitCode {
     match vectors::run(file, 40) {
         Ok(report) => {
-            vectors::print(&report);
+            vectors::print(&report, exclusions);
             u8::from(report.failed() > 0).into()
         }
         Err(e) => fail(e),

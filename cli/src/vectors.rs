@@ -1,4 +1,4 @@
-//! `tab86 vectors FILE`: runs single-instruction tests captured from hardware (format X86SST1) on the core.
+//! `tab86 vectors FILE [--exclusions]`: runs single-instruction tests captured from hardware (format X86SST1) on the core.
 //!
 //! Each test loads registers and memory, runs until a HLT retires, and compares registers, flags and memory.
 
@@ -53,6 +53,8 @@ pub struct Report {
     pub failures: Vec<String>,
     /// Excluded tests by class bit.
     pub classes: [u32; 16],
+    /// Every excluded test with its reasons.
+    pub exclusions: Vec<String>,
 }
 
 impl Report {
@@ -303,9 +305,12 @@ fn run_test(
     let after = c.runs()?;
     if class != 0 {
         group.excluded += 1;
-        for bit in 0..16 {
-            report.classes[bit] += u32::from(class >> bit & 1);
+        let mut reasons = Vec::new();
+        for bit in (0..16).filter(|bit| class >> bit & 1 != 0) {
+            report.classes[bit] += 1;
+            reasons.push(CLASSES.get(bit).copied().unwrap_or("unknown class"));
         }
+        report.exclusions.push(format!("{} #{index} {hash} {text}: {}", group.name, reasons.join("; ")));
         return Ok(());
     }
     for (at, bytes) in &before {
@@ -362,14 +367,19 @@ fn run_test(
     Ok(())
 }
 
-/// Prints counts by group and the first failures.
-pub fn print(report: &Report) {
+/// Prints counts by group and the first failures, and if asked each test that was left out.
+pub fn print(report: &Report, exclusions: bool) {
     println!("{:8} {:>7} {:>7} {:>9}", "group", "passed", "failed", "excluded");
     for g in &report.groups {
         println!("{:8} {:>7} {:>7} {:>9}", g.name, g.passed, g.failed, g.excluded);
     }
     for f in &report.failures {
         println!("FAIL {f}");
+    }
+    if exclusions {
+        for line in &report.exclusions {
+            println!("LEFT OUT {line}");
+        }
     }
     for (bit, n) in report.classes.iter().enumerate().filter(|(_, n)| **n > 0) {
         println!("excluded {n}: {}", CLASSES.get(bit).unwrap_or(&"unknown class"));

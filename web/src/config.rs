@@ -84,7 +84,8 @@ fn cpu_model(name: &str) -> Result<CpuModel, JsValue> {
         "pentium" => Ok(CpuModel::Pentium),
         "p3" => Ok(CpuModel::PentiumIII),
         "p4" => Ok(CpuModel::Pentium4),
-        _ => Err(js_error("bad-cpu", &format!("There is no CPU model `{name}`: use 486, pentium, p3 or p4."))),
+        "nehalem" => Ok(CpuModel::Nehalem),
+        _ => Err(js_error("bad-cpu", &format!("There is no CPU model `{name}`: use 486, pentium, p3, p4 or nehalem."))),
     }
 }
 

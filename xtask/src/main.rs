@@ -4,6 +4,7 @@ mod bench;
 mod differ;
 mod fuzz;
 mod guests;
+mod oracle;
 mod package;
 mod repo;
 mod run;
@@ -64,6 +65,10 @@ enum Command {
     ///
     /// Ends with a panic or hang and the seed of its guest, or with the number of instructions that did no harm.
     Fuzz(fuzz::Options),
+    /// Compare the core with this machine's processor: every user-mode instruction form on random states
+    ///
+    /// Needs x86-64 Linux; elsewhere it is skipped. A mismatch prints a line for `--reproduce`.
+    Oracle(oracle::Options),
     /// Make the guests in build/guests/: fetched from Debian's packages, or assembled from guests/
     ///
     /// A guest that cannot be had is reported and left out. build/guests/guests.json lists those that are there.
@@ -111,6 +116,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => bench::run(&options)?,
         Command::Differ(options) => return differ::run(&options),
         Command::Fuzz(options) => fuzz::run(&options)?,
+        Command::Oracle(options) => {
+            if !oracle::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Guests { names, refresh } => {
             setup::ensure(Need::Serve)?;
             let report = guests::make(&names, refresh)?;

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: every check there is, with one line of figures at the end.
-use crate::{Need, make_ready, repo, run, setup, wasm};
+use crate::{Need, make_ready, oracle, repo, run, setup, wasm};
 use anyhow::Result;
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ enum Part {
     Clippy,
     /// Unit tests of the core
     Core,
+    /// The core against this machine's processor for a few seconds, and against the checked-in sample, also as wasm
+    Oracle,
     /// Unit tests of the pool: a simulation, and real threads
     Pool,
     /// Models of the pool's queue and rings, checked by loom
@@ -101,6 +103,7 @@ fn run_part(part: Part) -> Result<Tally> {
             check(run::cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }
         Part::Core => rust_tests(&["emulator-core"]),
+        Part::Oracle => hardware(),
         Part::Pool => rust_tests(&["tab86-pool"]),
         Part::Model => models(),
         Part::Tools => rust_tests(&["tab86", "tab86-web", "tab86-relay", "xtask"]),
@@ -140,6 +143,16 @@ fn rust_tests(packages: &[&str]) -> Result<Tally> {
     select(&mut nextest);
     let (success, text) = run::tee(&mut nextest)?;
     Ok(nextest_tally(&text).counting_status(success))
+}
+
+fn hardware() -> Result<Tally> {
+    let mut tally = rust_tests(&["tab86-oracle"])?;
+    tally.add(match oracle::short()? {
+        Some(passed) => Tally::one(passed),
+        None => Tally { skipped: 1, ..Tally::default() },
+    });
+    tally.add(Tally::one(oracle::sample_as_wasm()?));
+    Ok(tally)
 }
 
 /// The models are another build of the crate, with loom's atomics: in a folder of its own, so that neither build

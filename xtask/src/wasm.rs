@@ -82,15 +82,26 @@ pub fn build(toolchain: &Toolchain, dev: bool) -> Result<()> {
 
 fn compile(toolchain: &Toolchain, variant: Variant) -> Result<PathBuf> {
     run::step(format!("compiling web/ to wasm, {} memory ({})", variant.name(), toolchain.describe()));
+    Ok(build_package(toolchain, variant, "tab86-web")?.join("tab86_web.wasm"))
+}
+
+/// Compiles a package's program of the same name, with private memory.
+pub fn compile_program(toolchain: &Toolchain, package: &str) -> Result<PathBuf> {
+    run::step(format!("compiling {package} to wasm ({})", toolchain.describe()));
+    Ok(build_package(toolchain, Variant::Plain, package)?.join(format!("{package}.wasm")))
+}
+
+/// The folder with what was built.
+fn build_package(toolchain: &Toolchain, variant: Variant, package: &str) -> Result<PathBuf> {
     // Its own target folder: neither the compiler nor the flags are those of the native builds.
     let target = repo::path("target/wasm").join(variant.name());
     let mut cargo = run::cargo();
-    cargo.args(["build", "--release", "--package", "tab86-web", "--target", "wasm32-unknown-unknown"]);
+    cargo.args(["build", "--release", "--package", package, "--target", "wasm32-unknown-unknown"]);
     cargo.args(["-Zbuild-std=std,panic_abort", "--target-dir"]).arg(&target);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", variant.rustflags().join("\x1f")).env_remove("RUSTFLAGS");
     toolchain.apply(&mut cargo);
     run::run(&mut cargo)?;
-    Ok(target.join("wasm32-unknown-unknown/release/tab86_web.wasm"))
+    Ok(target.join("wasm32-unknown-unknown/release"))
 }
 
 /// Runs wasm-bindgen and wasm-opt, unless the same input went through before.

@@ -453,10 +453,17 @@ impl Cpu {
         Ok((phys, frame))
     }
 
+    /// An access across 4 GiB faults where its segment ends there, and wraps where the segment's base makes it. Flat
+    /// operands of the fast loop don't know their segment: the instruction is decoded again, alone, with its segment.
+    fn inside_space(&self, lin: u32, size: u32) -> Exec {
+        if !self.single && lin.checked_add(size - 1).is_none() { Err(Fault::DEFER) } else { Ok(()) }
+    }
+
     /// A read that missed the TLB. `size` is 1, 2, 4, 8 or 16; the value is zero-extended.
     #[cold]
     #[inline(never)]
     fn read_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, user: bool) -> Exec<u128> {
+        self.inside_space(lin, size)?;
         if self.derived.watched[usize::from(user)] {
             self.watch(lin, size, false, user)?;
         }
@@ -503,6 +510,7 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn write_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, value: u128, user: bool) -> Exec {
+        self.inside_space(lin, size)?;
         if self.derived.watched[usize::from(user)] {
             self.watch(lin, size, true, user)?;
         }
@@ -573,6 +581,7 @@ impl Cpu {
     /// Checks that `size` bytes (at most a page) at `lin` can be written, without writing: the whole range
     /// faults now or not at all. Fills TLBs.
     pub fn check_write<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, user: bool) -> Exec {
+        self.inside_space(lin, size)?;
         let first = ((PAGE as u32) - (lin & 0xfff)).min(size);
         let (phys, frame) = self.resolve(bus, lin, true, user)?;
         if first < size {

@@ -53,7 +53,8 @@ impl Cpu {
             }
             S::PopSeg => {
                 let at = self.sp();
-                let selector = self.read16(bus, 2, at)?;
+                // The whole operand is read, as hardware shows by where it faults.
+                let selector = if width == 2 { self.read16(bus, 2, at)? } else { self.read32(bus, 2, at)? as u16 };
                 // The stack that the pop leaves behind is SS's old one, in its old width.
                 let next = at.wrapping_add(width);
                 let wide_stack = self.stack32();
@@ -156,17 +157,11 @@ impl Cpu {
                     return Err(Fault::UD);
                 }
                 let source = self.reg16(op.a.into());
-                // The destination is written only when it changes, but must be writable in either case.
-                let mut failed = None;
-                self.modify_e(bus, op, 2, |cpu, destination| match cpu.arpl(destination as u16, source) {
-                    Ok(changed) => changed.map_or(destination, u32::from),
-                    Err(f) => {
-                        failed = Some(f);
-                        destination
-                    }
-                })?;
-                if let Some(f) = failed {
-                    return Err(f);
+                // The destination is written only when it changes.
+                let destination = self.load_e(bus, op, 2)? as u16;
+                let flags = self.lazy;
+                if let Some(changed) = self.arpl(destination, source)? {
+                    self.store_e(bus, op, 2, changed.into()).inspect_err(|_| self.lazy = flags)?;
                 }
             }
             S::Lmsw => {

@@ -124,6 +124,8 @@ kinds! {
     BitScanE,
     /// CMPXCHG: `imm` = width. XADD likewise.
     CmpxchgE, XaddE, Cmpxchg8bM,
+    /// POPCNT, CRC32: `imm` is the source's width.
+    PopcntE, Crc32E,
     // Flags and BCD.
     Sahf, Lahf, Clc, Stc, Cmc, Cld, Std, Salc,
     Daa, Das, Aaa, Aas, Aam, Aad,

@@ -2,7 +2,7 @@
 //! transfers outside flat 32-bit code, and kinds that are not worth a place in the loop.
 
 use super::fault::{Exec, Fault};
-use super::flags::CF;
+use super::flags::{CF, ZF};
 use super::op::{Kind, Op, SEG_FLAT};
 use super::state::{Cpu, RAX, RCX, RDX, RSP};
 use crate::bus::CpuBus;
@@ -162,6 +162,16 @@ impl Cpu {
             BitScanE => self.exec_bit_scan(bus, op)?,
             CmpxchgE => self.exec_cmpxchg(bus, op)?,
             XaddE => self.exec_xadd(bus, op)?,
+            PopcntE => {
+                let source = self.load_e(bus, op, op.imm)?;
+                self.set_reg(op.a, op.imm, source.count_ones());
+                self.set_status(if source == 0 { ZF } else { 0 });
+            }
+            Crc32E => {
+                let source = self.load_e(bus, op, op.imm)?;
+                let crc = super::simd::sse4::crc32(self.reg32(op.a.into()), source, op.imm);
+                self.set_reg32(op.a.into(), crc);
+            }
             Cmpxchg8bM => self.exec_cmpxchg8b(bus, op)?,
             Sahf => self.sahf(),
             Lahf => self.lahf(),

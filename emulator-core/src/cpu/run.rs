@@ -240,7 +240,8 @@ impl Cpu {
     fn decode_here<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache) -> Exec<Op> {
         let lin = self.linear_ip();
         let slot = (lin as usize ^ (lin >> 8) as usize) & 255;
-        let mode_bits = self.derived.mode;
+        // With their segments: an access across 4 GiB comes here to be checked against them.
+        let mode_bits = self.derived.mode & !mode::FLAT;
         let (bytes, n, fault) = self.fetch(bus);
         if fault.is_none()
             && let Some((b, m, op)) = code.steps.entries[slot]

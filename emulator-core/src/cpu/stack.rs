@@ -52,8 +52,7 @@ impl Cpu {
     pub fn exec_pusha<B: CpuBus>(&mut self, bus: &mut B, width: u32) -> Exec {
         let (top, m) = (self.sp(), self.sp_mask());
         for n in 1..=8 {
-            let lin = self.linear_write(2, top.wrapping_sub(n * width) & m, width)?;
-            self.check_write(bus, lin, width, self.derived.user != 0)?;
+            self.check_stack_slot(bus, top.wrapping_sub(n * width) & m, width)?;
         }
         for n in 0..8u8 {
             let value = self.reg(n, width);
@@ -79,37 +78,41 @@ impl Cpu {
         Ok(())
     }
 
-    /// ENTER (SDM vol. 2): the frame is written from the top down, and the final stack pointer must be
-    /// writable.
+    /// ENTER (SDM vol. 2). The old frame pointers are read between the pushes, which they may overlap; the final stack
+    /// pointer must be writable. A first round finds the faults, so that they leave nothing behind.
     pub fn exec_enter<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         let (size, level, width) = (op.disp & 0xffff, op.imm & 31, op.imm >> 8);
         let m = self.sp_mask();
-        let mut at = self.sp();
-        // The frame pointer is all of ESP, also on a 16-bit stack.
-        let frame = self.reg32(RSP) & !m | at.wrapping_sub(width) & m;
-        let mut copies = [0; 32];
-        let mut source = self.reg32(RBP) & m;
-        for c in copies.iter_mut().take(level.saturating_sub(1) as usize) {
-            source = source.wrapping_sub(width) & m;
-            *c = self.stack_load(bus, source, width)?;
+        let (top, old) = (self.sp(), self.reg32(RBP) & m);
+        // With a 16-bit stack too the frame pointer is all of ESP.
+        let frame = self.reg32(RSP) & !m | top.wrapping_sub(width) & m;
+        let slot = |n: u32| top.wrapping_sub((1 + n) * width) & m;
+        let source = |n: u32| old.wrapping_sub(n * width) & m;
+        let last = slot(level).wrapping_sub(size) & m;
+        for n in 0..=level {
+            if (1..level).contains(&n) {
+                self.stack_load(bus, source(n), width)?;
+            }
+            self.check_stack_slot(bus, slot(n), width)?;
         }
-        let slots = 1 + level;
-        for n in 1..=slots {
-            let lin = self.linear_write(2, at.wrapping_sub(n * width) & m, width)?;
-            self.check_write(bus, lin, width, self.derived.user != 0)?;
-        }
-        let last = at.wrapping_sub(slots * width).wrapping_sub(size) & m;
-        let lin = self.linear_write(2, last, width)?;
-        self.check_write(bus, lin, width, self.derived.user != 0)?;
-        let rbp = self.reg(RBP as u8, width);
-        let head = std::iter::once(rbp).chain(copies.iter().copied().take(level.saturating_sub(1) as usize));
-        for value in head.chain((level > 0).then_some(frame)) {
-            at = at.wrapping_sub(width) & m;
-            self.stack_store(bus, at, width, value)?;
+        self.check_stack_slot(bus, last, width)?;
+        for n in 0..=level {
+            let value = match n {
+                0 => self.reg(RBP as u8, width),
+                n if n == level => frame,
+                n => self.stack_load(bus, source(n), width)?,
+            };
+            self.stack_store(bus, slot(n), width, value)?;
         }
         self.set_reg(RBP as u8, width, frame);
         self.set_sp(last);
         Ok(())
+    }
+
+    /// Faults if a stack slot cannot be written.
+    fn check_stack_slot<B: CpuBus>(&mut self, bus: &mut B, at: u32, width: u32) -> Exec {
+        let lin = self.linear_write(2, at, width)?;
+        self.check_write(bus, lin, width, self.derived.user != 0)
     }
 
     /// LEAVE.

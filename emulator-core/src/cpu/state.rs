@@ -95,6 +95,8 @@ pub enum CpuModel {
     Pentium,
     PentiumIII,
     Pentium4,
+    /// Its 32-bit half: no long mode.
+    Nehalem,
 }
 
 /// One vCPU.
@@ -361,6 +363,7 @@ impl Cpu {
             CpuModel::Pentium => 0x0543,
             CpuModel::PentiumIII => 0x0673,
             CpuModel::Pentium4 => 0x0f29,
+            CpuModel::Nehalem => 0x1_06a5,
         }
     }
 

@@ -157,6 +157,10 @@ impl Cpu {
         loop {
             let count = self.index(RCX, &s);
             if count == 0 {
+                if s.is(StringOp::Ins) || s.is(StringOp::Outs) {
+                    // The permission is asked for even where nothing is transferred (seen on hardware).
+                    self.check_io(bus, self.reg16(RDX), s.width as u8)?;
+                }
                 self.system_flags &= !flags::RF;
                 return Ok(true);
             }

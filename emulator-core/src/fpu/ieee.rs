@@ -49,6 +49,12 @@ impl SseEnv {
         u32::from(self.flags)
     }
 
+    /// Whether an unmasked exception was raised: an instruction that computes in steps goes no further.
+    #[inline]
+    pub fn stopped(&self) -> bool {
+        u32::from(self.flags) & !(self.mxcsr >> MASK_SHIFT) & FLAGS != 0
+    }
+
     /// Ends an instruction: `Ok(mxcsr)` to go on with, or `Err(mxcsr)` when an unmasked exception
     /// was raised: MXCSR takes the value, the destination keeps its own, and #XM follows.
     #[inline(always)]

@@ -10,6 +10,7 @@ use super::float::FOP_BITS;
 use super::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT, StringOp, System, Unary};
 use super::simd::{self, decode::Rm};
 use super::state::{CpuModel, RDI, ZERO_REG, mode};
+use super::system::feature;
 use crate::fpu::X87Op;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
@@ -265,6 +266,10 @@ impl Lower<'_> {
 
     fn system(&mut self, code: System) -> Option<Op> {
         self.op.kind = Kind::Alone;
+        if self.op.seg == SEG_FLAT && (0..self.insn.op_count()).any(|n| self.is_mem(n)) {
+            // Nothing to gain here, and the segment tells which fault an access across 4 GiB is.
+            self.op.seg = reg::segment(self.insn.memory_segment()).unwrap_or(3);
+        }
         self.op.imm = (self.op.imm & !0xff) | code as u32;
         Some(self.op)
     }
@@ -342,6 +347,8 @@ impl Lower<'_> {
             M::Bts => self.bit(1),
             M::Btr => self.bit(2),
             M::Btc => self.bit(3),
+            M::Popcnt if self.has(feature::POPCNT) => self.counted(Kind::PopcntE),
+            M::Crc32 if self.has(feature::SSE4_2) => self.counted(Kind::Crc32E),
             M::Bsf => self.bit_scan(false),
             M::Bsr => self.bit_scan(true),
             M::Imul => self.imul(),
@@ -581,6 +588,18 @@ impl Lower<'_> {
         self.model >= CpuModel::PentiumIII
     }
 
+    fn has(&self, feature: u64) -> bool {
+        self.model.features() & feature != 0
+    }
+
+    /// POPCNT, CRC32: `a` the destination, `imm` the source's width.
+    fn counted(&mut self, kind: Kind) -> Option<Op> {
+        self.op.a = self.reg(0);
+        let width = self.width(1);
+        self.either(1);
+        self.kind_imm(kind, width)
+    }
+
     fn sse(&self) -> bool {
         self.model >= CpuModel::PentiumIII
     }
@@ -598,6 +617,9 @@ impl Lower<'_> {
             // DA C0+8n: B, E, BE, U; DB the same negated.
             self.op.index = modrm >> 3 & 3 | (first & 1) << 2;
         }
+        if matches!(decoded.op, X87Op::FisttpI16 | X87Op::FisttpI32 | X87Op::FisttpI64) && !self.has(feature::SSE3) {
+            return None;
+        }
         let (kind, size) = super::float::shape(decoded.operand);
         self.op.a = decoded.op as u8;
         self.op.b = decoded.sti;
@@ -611,7 +633,7 @@ impl Lower<'_> {
     /// MMX and SSE: [`super::simd`] knows the opcodes, the memory operand is lowered here.
     fn simd(&mut self) -> Option<Op> {
         if self.insn.mnemonic() == Mnemonic::Movnti {
-            if self.model.features() & super::system::feature::SSE2 == 0 {
+            if !self.has(feature::SSE2) {
                 return None;
             }
             self.op.a = self.reg(1);

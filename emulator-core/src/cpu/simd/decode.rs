@@ -1,6 +1,7 @@
 //! From an instruction that iced accepted to a SIMD operation, by opcode and mandatory prefix
 //! (SDM vol. 2, appendix A, tables A-3).
 
+use super::decode_sse4::{map3a, map38, sse3};
 use super::table::{Class, IMMEDIATE_SOURCE, MMX_FORM, OP_SHIFT, SimdOp};
 use crate::cpu::state::CpuModel;
 use crate::cpu::system::feature;
@@ -35,16 +36,16 @@ pub enum Rm {
 
 /// The prefix that is part of the opcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Prefix {
+pub(super) enum Prefix {
     None,
     P66,
     F3,
     F2,
 }
 
-/// The mandatory prefix, the opcode behind `0F` and the ModRM byte. F2 and F3 win over 66, and of those the
-/// last.
-fn split(bytes: &[u8]) -> (Prefix, u8, u8) {
+/// The mandatory prefix, the opcode behind `0F` and the two bytes after it: ModRM, or in the maps 38 and 3A the opcode
+/// and ModRM. F2 and F3 win over 66, and of those the last.
+fn split(bytes: &[u8]) -> (Prefix, u8, [u8; 2]) {
     let mut prefix = Prefix::None;
     let mut at = 0;
     for b in bytes {
@@ -58,24 +59,31 @@ fn split(bytes: &[u8]) -> (Prefix, u8, u8) {
         at += 1;
     }
     let byte = |n: usize| bytes.get(at + n).copied().unwrap_or(0);
-    (prefix, byte(1), byte(2))
+    (prefix, byte(1), [byte(2), byte(3)])
 }
 
 /// An operation, whether it is its MMX form, and the CPUID feature it belongs to.
-type Found = (SimdOp, bool, u32);
+pub(super) type Found = (SimdOp, bool, u64);
 
-/// The operation of an instruction `0F xx` on `model`; `None` is #UD. `bytes` are the instruction's.
+/// The operation of an instruction `0F xx`, `0F 38 xx` or `0F 3A xx` on `model`; `None` is #UD. `bytes` are the instruction's.
 #[must_use]
 pub fn decode(insn: &Instruction, bytes: &[u8], model: CpuModel) -> Option<Decoded> {
-    let (prefix, second, modrm) = split(bytes);
+    let (prefix, second, [modrm, fourth]) = split(bytes);
     let reg_form = modrm >> 6 == 3;
     let shift_group = (0x71..=0x73).contains(&second);
-    let (op, mmx_form, needed) = if shift_group {
+    let (op, mmx_form, needed) = if second == 0x38 {
+        map38(modrm, prefix)?
+    } else if second == 0x3a {
+        map3a(modrm, prefix, fourth >> 6 == 3)?
+    } else if shift_group {
         shift(second, modrm >> 3 & 7, prefix)?
     } else if second == 0xae {
         state(modrm >> 3 & 7, prefix)?
     } else {
-        integer(second, prefix).or_else(|| float(second, prefix)).or_else(|| other(second, prefix, reg_form))?
+        integer(second, prefix)
+            .or_else(|| float(second, prefix))
+            .or_else(|| sse3(second, prefix))
+            .or_else(|| other(second, prefix, reg_form))?
     };
     if model.features() & needed == 0 {
         return None;
@@ -85,6 +93,8 @@ pub fn decode(insn: &Instruction, bytes: &[u8], model: CpuModel) -> Option<Decod
         Some(n) if insn.op_kind(n) == OpKind::Immediate8 => insn.immediate8(),
         _ => 0,
     };
+    // From memory INSERTPS takes the one element that it reads.
+    let imm8 = if op == SimdOp::Insertps && fourth >> 6 != 3 { imm8 & 0x3f } else { imm8 };
     let mut decoded = Decoded {
         imm: u32::from(imm8)
             | (op as u32) << OP_SHIFT

@@ -77,7 +77,60 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8, env: &mut SseEnv) -> u128 
         Ucomiss => ucomi_f32(a as u32, b as u32, env).into(),
         Comisd => comi_f64(a as u64, b as u64, env).into(),
         Ucomisd => ucomi_f64(a as u64, b as u64, env).into(),
+        Addsubps | Addsubpd | Haddps | Haddpd | Hsubps | Hsubpd | Dpps | Dppd => horizontal(op, a, b, imm, env),
+        Roundps => from_dwords(dwords(b).map(|v| round_f32(v, imm, env))),
+        Roundpd => from_quads(quads(b).map(|v| round_f64(v, imm, env))),
+        Roundss => with_low32(a, round_f32(b as u32, imm, env)),
+        Roundsd => with_low64(a, round_f64(b as u64, imm, env)),
         _ => convert(op, a, b, env),
+    }
+}
+
+/// Sums and differences of neighbours, and dot products, which stop at the step that raises an unmasked exception
+/// (seen on hardware).
+#[inline(never)]
+fn horizontal(op: SimdOp, a: u128, b: u128, imm: u8, env: &mut SseEnv) -> u128 {
+    use SimdOp::*;
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (dwords(a), dwords(b));
+    let ([x0, x1], [y0, y1]) = (quads(a), quads(b));
+    match op {
+        Addsubps => {
+            from_dwords([sub_f32(a0, b0, env), add_f32(a1, b1, env), sub_f32(a2, b2, env), add_f32(a3, b3, env)])
+        }
+        Addsubpd => from_quads([sub_f64(x0, y0, env), add_f64(x1, y1, env)]),
+        Haddps => from_dwords([add_f32(a0, a1, env), add_f32(a2, a3, env), add_f32(b0, b1, env), add_f32(b2, b3, env)]),
+        Haddpd => from_quads([add_f64(x0, x1, env), add_f64(y0, y1, env)]),
+        Hsubps => from_dwords([sub_f32(a0, a1, env), sub_f32(a2, a3, env), sub_f32(b0, b1, env), sub_f32(b2, b3, env)]),
+        Hsubpd => from_quads([sub_f64(x0, x1, env), sub_f64(y0, y1, env)]),
+        Dpps => {
+            let pairs = [(a0, b0), (a1, b1), (a2, b2), (a3, b3)];
+            let mut products = [0; 4];
+            for (n, (product, (x, y))) in products.iter_mut().zip(pairs).enumerate() {
+                if imm >> (4 + n) & 1 != 0 {
+                    *product = mul_f32(x, y, env);
+                }
+            }
+            if env.stopped() {
+                return a;
+            }
+            let [p0, p1, p2, p3] = products;
+            let (low, high) = (add_f32(p0, p1, env), add_f32(p2, p3, env));
+            if env.stopped() {
+                return a;
+            }
+            let sum = add_f32(low, high, env);
+            from_dwords(std::array::from_fn(|n| if imm >> n & 1 != 0 { sum } else { 0 }))
+        }
+        // Dppd.
+        _ => {
+            let p0 = if imm & 0x10 != 0 { mul_f64(x0, y0, env) } else { 0 };
+            let p1 = if imm & 0x20 != 0 { mul_f64(x1, y1, env) } else { 0 };
+            if env.stopped() {
+                return a;
+            }
+            let sum = add_f64(p0, p1, env);
+            from_quads(std::array::from_fn(|n| if imm >> n & 1 != 0 { sum } else { 0 }))
+        }
     }
 }
 

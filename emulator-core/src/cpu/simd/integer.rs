@@ -1,5 +1,6 @@
 //! Moves, integer arithmetic and rearranging on 128-bit values (SDM vol. 2). Pure functions.
 
+use super::sse4;
 use super::table::SimdOp;
 
 /// `[$t; n]` lanes of a 128-bit value and back, and operations lane by lane.
@@ -194,8 +195,8 @@ pub fn compute(op: SimdOp, a: u128, b: u128, imm: u8) -> u128 {
         Pmovmskb => bytes(b).iter().rev().fold(0, |m, v| m << 1 | u128::from(v >> 7)),
         Movmskps => dwords(b).iter().rev().fold(0, |m, v| m << 1 | u128::from(v >> 31)),
         Movmskpd => b >> 63 & 1 | b >> 127 << 1,
-        // Mova, Movu, Movd, Movq2dq.
-        _ => b,
+        Mova | Movu | Movd | Movq2dq => b,
+        _ => sse4::compute(op, a, b, imm),
     }
 }
 
@@ -226,6 +227,6 @@ pub fn compute_mmx(op: SimdOp, a: u64, b: u64, imm: u8) -> u64 {
         Punpckhdq => (unpack32(wide_a, wide_b) >> 64) as u64,
         Packsswb | Packssdw | Packuswb => compute(op, wide_a | wide_b << 64, 0, 0) as u64,
         Pinsrw | Pextrw => compute(op, wide_a, wide_b, imm & 3) as u64,
-        _ => compute(op, wide_a, wide_b, imm) as u64,
+        _ => sse4::compute_mmx(op, a, b, imm).unwrap_or_else(|| compute(op, wide_a, wide_b, imm) as u64),
     }
 }

@@ -6,8 +6,10 @@
 //! ([`integer`], [`float`]).
 
 pub mod decode;
+mod decode_sse4;
 pub mod float;
 pub mod integer;
+pub mod sse4;
 mod state;
 pub mod table;
 #[cfg(test)]
@@ -15,10 +17,9 @@ mod tests;
 
 use super::fault::{Exec, Fault};
 use super::op::{Op, REG_FORM};
-use super::state::{Cpu, cr0, cr4};
+use super::state::{Cpu, RAX, RCX, RDX, cr0, cr4};
 use crate::bus::CpuBus;
 use crate::fpu::ieee::SseEnv;
-use state::aligned;
 use table::{Class, IMMEDIATE_SOURCE, Info, MMX_FORM, SimdOp};
 
 impl Cpu {
@@ -67,6 +68,10 @@ impl Cpu {
         }
         let b = self.simd_source(bus, op, info)?;
         let a = self.xmm[usize::from(op.a & 15)];
+        if simd.is_implicit() {
+            self.simd_implicit(simd, op, a, b);
+            return Ok(());
+        }
         let result = self.simd_compute(simd, info, a, b, op.imm as u8)?;
         match info.dst {
             Class::Gpr => self.set_reg32(op.a.into(), result as u32),
@@ -74,6 +79,27 @@ impl Cpu {
             _ => self.xmm[usize::from(op.a & 15)] = result,
         }
         Ok(())
+    }
+
+    /// Blends by XMM0, and string comparisons that answer in XMM0 or ECX and the flags.
+    #[inline(never)]
+    fn simd_implicit(&mut self, simd: SimdOp, op: &Op, a: u128, b: u128) {
+        let imm = op.imm as u8;
+        let lengths = (self.reg32(RAX), self.reg32(RDX));
+        let explicit = matches!(simd, SimdOp::Pcmpestrm | SimdOp::Pcmpestri).then_some(lengths);
+        match simd {
+            SimdOp::Pcmpestrm | SimdOp::Pcmpistrm => {
+                let found = sse4::compare_strings(a, b, imm, explicit);
+                self.xmm[0] = found.mask(imm);
+                self.set_status(found.flags);
+            }
+            SimdOp::Pcmpestri | SimdOp::Pcmpistri => {
+                let found = sse4::compare_strings(a, b, imm, explicit);
+                self.set_reg32(RCX, found.index(imm));
+                self.set_status(found.flags);
+            }
+            _ => self.xmm[usize::from(op.a & 15)] = sse4::blend(simd, a, b, self.xmm[0]),
+        }
     }
 
     /// Computes a result and takes over MXCSR's flags.
@@ -143,15 +169,20 @@ impl Cpu {
         })
     }
 
-    /// Loads a memory operand of 2, 4, 8 or 16 bytes.
+    /// Loads a memory operand of 1, 2, 4, 8 or 16 bytes.
     #[inline]
     fn simd_load<B: CpuBus>(&mut self, bus: &mut B, op: &Op, width: u32, align: bool) -> Exec<u128> {
-        let lin = self.linear_read(op.seg & 7, self.offset_any(op), width)?;
+        let offset = self.offset_any(op);
+        if align && width == 16 {
+            self.check_aligned(op.seg & 7, offset)?;
+        }
+        let lin = self.linear_read(op.seg & 7, offset, width)?;
         Ok(match width {
+            1 => self.read_lin8(bus, lin)?.into(),
             2 => self.read_lin16(bus, lin)?.into(),
             4 => self.read_lin32(bus, lin)?.into(),
             8 => self.read_lin64(bus, lin)?.into(),
-            _ => self.read_lin128(bus, if align { aligned(lin)? } else { lin })?,
+            _ => self.read_lin128(bus, lin)?,
         })
     }
 
@@ -162,11 +193,18 @@ impl Cpu {
             let mask = self.xmm[usize::from(op.b & 15)];
             return self.masked_store(bus, op, value, mask, 16);
         }
-        let lin = self.linear_write(op.seg & 7, self.offset_any(op), info.width.into())?;
+        let offset = self.offset_any(op);
+        if info.aligned {
+            self.check_aligned(op.seg & 7, offset)?;
+        }
+        let lin = self.linear_write(op.seg & 7, offset, info.width.into())?;
+        let element = |value| integer::compute(simd, 0, value, op.imm as u8) as u32;
         match simd {
-            SimdOp::StoreA => self.write_lin128(bus, aligned(lin)?, value),
-            SimdOp::StoreU => self.write_lin128(bus, lin, value),
+            SimdOp::StoreA | SimdOp::StoreU => self.write_lin128(bus, lin, value),
             SimdOp::Store32 => self.write_lin32(bus, lin, value as u32),
+            SimdOp::StoreElement8 => self.write_lin8(bus, lin, element(value) as u8),
+            SimdOp::StoreElement16 => self.write_lin16(bus, lin, element(value) as u16),
+            SimdOp::StoreElement32 => self.write_lin32(bus, lin, element(value)),
             SimdOp::StoreHigh64 => self.write_lin64(bus, lin, (value >> 64) as u64),
             _ => self.write_lin64(bus, lin, value as u64),
         }
@@ -213,13 +251,15 @@ impl Cpu {
         } else {
             self.xmm[usize::from(op.b & 15)]
         };
+        // From here on the unit is in MMX mode, even where an unmasked SIMD exception keeps the result back.
+        let old = self.x87.mmx_read(op.a);
+        self.x87.mmx_enter();
         let imm = op.imm as u8;
         let result = if mmx_form {
-            integer::compute_mmx(simd, self.x87.mmx_read(op.a), b as u64, imm).into()
+            integer::compute_mmx(simd, old, b as u64, imm).into()
         } else {
             self.simd_compute(simd, info, self.xmm[usize::from(op.a & 15)], b, imm)?
         };
-        self.x87.mmx_enter();
         match info.dst {
             Class::Gpr => self.set_reg32(op.a.into(), result as u32),
             Class::Xmm => self.xmm[usize::from(op.a & 15)] = result,

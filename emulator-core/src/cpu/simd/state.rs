@@ -64,7 +64,8 @@ impl Cpu {
 
     fn fxsave<B: CpuBus>(&mut self, bus: &mut B, seg: u8, offset: u32) -> Exec {
         self.fx_usable()?;
-        let lin = aligned(self.linear_write(seg, offset, AREA)?)?;
+        self.check_aligned(seg, offset)?;
+        let lin = self.linear_write(seg, offset, AREA)?;
         self.check_write(bus, lin, AREA, self.derived.user != 0)?;
         let sse = self.cr4 & cr4::OSFXSR != 0;
         let mut image = [0; USED];
@@ -89,7 +90,10 @@ impl Cpu {
 
     fn fxrstor<B: CpuBus>(&mut self, bus: &mut B, seg: u8, offset: u32) -> Exec {
         self.fx_usable()?;
-        let lin = aligned(self.linear_read(seg, offset, AREA)?)?;
+        self.check_aligned(seg, offset)?;
+        let lin = self.linear_read(seg, offset, AREA)?;
+        // All of the area must be there, though half of it says nothing.
+        self.read_lin8(bus, lin.wrapping_add(AREA - 1))?;
         let mut image = [0; USED];
         for (n, slot) in image.chunks_exact_mut(16).enumerate() {
             let value = self.read_lin128(bus, lin.wrapping_add(16 * n as u32))?;
@@ -107,9 +111,10 @@ impl Cpu {
         self.x87.fxrstor(&x87, false);
         Ok(())
     }
-}
 
-/// #GP(0) for an address that is not a multiple of 16.
-pub(super) fn aligned(lin: u32) -> Exec<u32> {
-    if lin.is_multiple_of(16) { Ok(lin) } else { Err(Fault::gp(0)) }
+    /// #GP(0) for an operand whose linear address is not a multiple of 16, before its segment's limit is looked at.
+    pub(super) fn check_aligned(&self, seg: u8, offset: u32) -> Exec {
+        let lin = (self.derived.base[usize::from(seg & 7)] as u32).wrapping_add(offset);
+        if lin.is_multiple_of(16) { Ok(()) } else { Err(Fault::gp(0)) }
+    }
 }

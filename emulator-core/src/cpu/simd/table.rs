@@ -40,6 +40,8 @@ pub struct Info {
     pub width: u8,
     /// The SSE form's memory operand must be aligned to 16 bytes.
     pub aligned: bool,
+    /// The MMX form reads only 4 bytes of memory.
+    pub low_half: bool,
     /// The result depends on the old destination.
     pub reads_dst: bool,
     /// Computed by [`float`](super::float) under MXCSR; may raise SIMD floating-point exceptions.
@@ -50,7 +52,13 @@ impl Info {
     /// Bytes of the memory operand in this form.
     #[must_use]
     pub const fn memory_width(&self, mmx_form: bool) -> u32 {
-        if mmx_form && self.width > 8 { 8 } else { self.width as u32 }
+        if !mmx_form || self.width <= 8 {
+            self.width as u32
+        } else if self.low_half {
+            4
+        } else {
+            8
+        }
     }
 
     /// Whether an XMM register or MXCSR is involved: needs CR4.OSFXSR.
@@ -69,11 +77,12 @@ impl Info {
     }
 }
 
-/// Letters of the last column: Aligned, Reads its destination, floating-point Exceptions.
+/// Letters of the last column: Aligned, Reads its destination, floating-point Exceptions, Low half in memory.
 mod effect {
     pub const A: u8 = 1;
     pub const R: u8 = 2;
     pub const E: u8 = 4;
+    pub const L: u8 = 8;
 }
 
 macro_rules! simd_ops {
@@ -94,6 +103,7 @@ macro_rules! simd_ops {
                     src: Class::$src,
                     width: $width,
                     aligned: EFFECTS & effect::A != 0,
+                    low_half: EFFECTS & effect::L != 0,
                     reads_dst: EFFECTS & effect::R != 0,
                     float: EFFECTS & effect::E != 0,
                 }
@@ -183,9 +193,9 @@ simd_ops! {
     Packsswb: Vector Vector 16 A R;
     Packssdw: Vector Vector 16 A R;
     Packuswb: Vector Vector 16 A R;
-    Punpcklbw: Vector Vector 16 A R;
-    Punpcklwd: Vector Vector 16 A R;
-    Punpckldq: Vector Vector 16 A R;
+    Punpcklbw: Vector Vector 16 A R L;
+    Punpcklwd: Vector Vector 16 A R L;
+    Punpckldq: Vector Vector 16 A R L;
     Punpcklqdq: Xmm Xmm 16 A R;
     Punpckhbw: Vector Vector 16 A R;
     Punpckhwd: Vector Vector 16 A R;
@@ -276,6 +286,97 @@ simd_ops! {
     Fxsave: State State 16;
     Fxrstor: State State 16;
     Clflush: State State 1;
+
+    // SSE3.
+    Movddup: Xmm Xmm 8;
+    Movshdup: Xmm Xmm 16 A;
+    Movsldup: Xmm Xmm 16 A;
+    Lddqu: Xmm Xmm 16;
+    Addsubps: Xmm Xmm 16 A R E;
+    Addsubpd: Xmm Xmm 16 A R E;
+    Haddps: Xmm Xmm 16 A R E;
+    Haddpd: Xmm Xmm 16 A R E;
+    Hsubps: Xmm Xmm 16 A R E;
+    Hsubpd: Xmm Xmm 16 A R E;
+
+    // SSSE3.
+    Pshufb: Vector Vector 16 A R;
+    Phaddw: Vector Vector 16 A R;
+    Phaddd: Vector Vector 16 A R;
+    Phaddsw: Vector Vector 16 A R;
+    Phsubw: Vector Vector 16 A R;
+    Phsubd: Vector Vector 16 A R;
+    Phsubsw: Vector Vector 16 A R;
+    Pmaddubsw: Vector Vector 16 A R;
+    Pmulhrsw: Vector Vector 16 A R;
+    Psignb: Vector Vector 16 A R;
+    Psignw: Vector Vector 16 A R;
+    Psignd: Vector Vector 16 A R;
+    Pabsb: Vector Vector 16 A;
+    Pabsw: Vector Vector 16 A;
+    Pabsd: Vector Vector 16 A;
+    Palignr: Vector Vector 16 A R;
+
+    // SSE4.1.
+    Pmovsxbw: Xmm Xmm 8;
+    Pmovsxbd: Xmm Xmm 4;
+    Pmovsxbq: Xmm Xmm 2;
+    Pmovsxwd: Xmm Xmm 8;
+    Pmovsxwq: Xmm Xmm 4;
+    Pmovsxdq: Xmm Xmm 8;
+    Pmovzxbw: Xmm Xmm 8;
+    Pmovzxbd: Xmm Xmm 4;
+    Pmovzxbq: Xmm Xmm 2;
+    Pmovzxwd: Xmm Xmm 8;
+    Pmovzxwq: Xmm Xmm 4;
+    Pmovzxdq: Xmm Xmm 8;
+    Pmuldq: Xmm Xmm 16 A R;
+    Pmulld: Xmm Xmm 16 A R;
+    Pcmpeqq: Xmm Xmm 16 A R;
+    /// From memory only.
+    Movntdqa: Xmm Xmm 16 A;
+    Packusdw: Xmm Xmm 16 A R;
+    Pminsb: Xmm Xmm 16 A R;
+    Pminsd: Xmm Xmm 16 A R;
+    Pminuw: Xmm Xmm 16 A R;
+    Pminud: Xmm Xmm 16 A R;
+    Pmaxsb: Xmm Xmm 16 A R;
+    Pmaxsd: Xmm Xmm 16 A R;
+    Pmaxuw: Xmm Xmm 16 A R;
+    Pmaxud: Xmm Xmm 16 A R;
+    Phminposuw: Xmm Xmm 16 A;
+    Mpsadbw: Xmm Xmm 16 A R;
+    Pblendw: Xmm Xmm 16 A R;
+    Blendps: Xmm Xmm 16 A R;
+    Blendpd: Xmm Xmm 16 A R;
+    Pinsrb: Xmm Gpr 1 R;
+    Pinsrd: Xmm Gpr 4 R;
+    Insertps: Xmm Xmm 4 R;
+    Pextrb: Gpr Xmm 0;
+    /// Also EXTRACTPS.
+    Pextrd: Gpr Xmm 0;
+    /// PEXTRB and the like to memory.
+    StoreElement8: Memory Xmm 1;
+    StoreElement16: Memory Xmm 2;
+    StoreElement32: Memory Xmm 4;
+    Ptest: Flags Xmm 16 A R;
+    Roundps: Xmm Xmm 16 A E;
+    Roundpd: Xmm Xmm 16 A E;
+    Roundss: Xmm Xmm 4 R E;
+    Roundsd: Xmm Xmm 8 R E;
+    Dpps: Xmm Xmm 16 A R E;
+    Dppd: Xmm Xmm 16 A R E;
+    // SSE4.2.
+    Pcmpgtq: Xmm Xmm 16 A R;
+
+    // With operands that the instruction does not name: see `Cpu::simd_implicit`. From here on.
+    Pblendvb: Xmm Xmm 16 A R;
+    Blendvps: Xmm Xmm 16 A R;
+    Blendvpd: Xmm Xmm 16 A R;
+    Pcmpestrm: Xmm Xmm 16 R;
+    Pcmpestri: Xmm Xmm 16 R;
+    Pcmpistrm: Xmm Xmm 16 R;
+    Pcmpistri: Xmm Xmm 16 R;
 }
 
 impl SimdOp {
@@ -291,6 +392,13 @@ impl SimdOp {
     #[must_use]
     pub fn info(self) -> &'static Info {
         &SimdOp::INFO[self as usize]
+    }
+
+    /// Whether it has operands that the instruction does not name: XMM0, ECX, EAX and EDX, the flags.
+    #[inline]
+    #[must_use]
+    pub const fn is_implicit(self) -> bool {
+        self as u16 >= SimdOp::Pblendvb as u16
     }
 
     /// Whether this is binary64 arithmetic on the low element.

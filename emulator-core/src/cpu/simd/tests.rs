@@ -122,6 +122,10 @@ fn each_model_has_its_extensions() {
     let paddq_mmx: &[u8] = &[0x0f, 0xd4, 0xc1];
     let addsubps: &[u8] = &[0xf2, 0x0f, 0xd0, 0xc1];
     let pshufb: &[u8] = &[0x0f, 0x38, 0x00, 0xc1];
+    let pcmpgtq: &[u8] = &[0x66, 0x0f, 0x38, 0x37, 0xc1];
+    let popcnt: &[u8] = &[0xf3, 0x0f, 0xb8, 0xc1];
+    let crc32: &[u8] = &[0xf2, 0x0f, 0x38, 0xf1, 0xc1];
+    let fisttp: &[u8] = &[0xdb, 0x0f];
     for (bytes, first) in [
         (PADDB_MMX, Some(PentiumIII)),
         (EMMS, Some(PentiumIII)),
@@ -135,10 +139,17 @@ fn each_model_has_its_extensions() {
         (MASKMOVDQU, Some(Pentium4)),
         (CLFLUSH, Some(Pentium4)),
         (movnti, Some(Pentium4)),
-        (addsubps, None),
-        (pshufb, None),
+        (addsubps, Some(Nehalem)),
+        (fisttp, Some(Nehalem)),
+        (pshufb, Some(Nehalem)),
+        (pcmpgtq, Some(Nehalem)),
+        (popcnt, Some(Nehalem)),
+        (crc32, Some(Nehalem)),
+        // AESENC and MOVBE are of later processors.
+        (&[0x66, 0x0f, 0x38, 0xdc, 0xc1], None),
+        (&[0x0f, 0x38, 0xf0, 0x07], None),
     ] {
-        for model in [I486, Pentium, PentiumIII, Pentium4] {
+        for model in [I486, Pentium, PentiumIII, Pentium4, Nehalem] {
             let expected = first.is_some_and(|first| model >= first);
             assert_eq!(decodes(bytes, model), expected, "{bytes:x?} on {model:?}");
         }
@@ -254,6 +265,8 @@ fn memory_operands_end_where_the_table_says() {
         (&[0x0f, 0x12, 0x07], 8),
         (&[0x0f, 0x5a, 0x07], 8),
         (&[0x0f, 0xfc, 0x07], 8),
+        (&[0x0f, 0x60, 0x07], 4),
+        (&[0x0f, 0x68, 0x07], 8),
         (&[0xf3, 0x0f, 0x11, 0x07], 4),
         (&[0x0f, 0x7e, 0x07], 4),
         (&[0x66, 0x0f, 0xd6, 0x07], 8),

@@ -16,7 +16,7 @@ impl Cpu {
         match self.model {
             CpuModel::I486 => cr4::VME | cr4::PVI,
             CpuModel::Pentium => pentium,
-            CpuModel::PentiumIII | CpuModel::Pentium4 => p6,
+            CpuModel::PentiumIII | CpuModel::Pentium4 | CpuModel::Nehalem => p6,
         }
     }
 

@@ -68,7 +68,7 @@ fn fixed_mtrr(index: u32) -> usize {
 }
 
 impl Cpu {
-    fn has(&self, features: u32) -> bool {
+    fn has(&self, features: u64) -> bool {
         self.features() & features == features
     }
 
@@ -94,12 +94,13 @@ impl Cpu {
         Ok(())
     }
 
-    /// RDPMC: the two counters of a P6 (18 of a Pentium 4) that count nothing.
+    /// RDPMC: the two counters of a P6 (18 of a Pentium 4, four of a Nehalem) that count nothing.
     pub fn rdpmc<B: CpuBus>(&mut self, _bus: &mut B) -> Exec {
         let counters = match self.model {
             CpuModel::I486 | CpuModel::Pentium => return Err(Fault::UD),
             CpuModel::PentiumIII => 2,
             CpuModel::Pentium4 => 18,
+            CpuModel::Nehalem => 4,
         };
         if self.cr4 & cr4::PCE == 0 {
             self.require_ring0()?;
@@ -135,8 +136,8 @@ impl Cpu {
     /// `None` for an MSR that this model does not have.
     fn read_msr<B: CpuBus>(&mut self, bus: &mut B, msr: u32) -> Option<u64> {
         use index::*;
-        let p6 = matches!(self.model, CpuModel::PentiumIII | CpuModel::Pentium4);
-        let p4 = self.model == CpuModel::Pentium4;
+        let p6 = self.model >= CpuModel::PentiumIII;
+        let p4 = self.model >= CpuModel::Pentium4;
         Some(match msr {
             P5_MC_ADDR | P5_MC_TYPE => 0,
             TSC => self.time_stamp(bus),
@@ -163,8 +164,8 @@ impl Cpu {
     /// `None` for an MSR that this model does not have, or a value that it does not take.
     fn write_msr<B: CpuBus>(&mut self, bus: &mut B, msr: u32, value: u64) -> Option<()> {
         use index::*;
-        let p6 = matches!(self.model, CpuModel::PentiumIII | CpuModel::Pentium4);
-        let p4 = self.model == CpuModel::Pentium4;
+        let p6 = self.model >= CpuModel::PentiumIII;
+        let p4 = self.model >= CpuModel::Pentium4;
         let valid = |ok: bool| ok.then_some(());
         match msr {
             P5_MC_ADDR | P5_MC_TYPE => {}

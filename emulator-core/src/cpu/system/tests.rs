@@ -333,6 +333,10 @@ fn cpuid_apic_bit_follows_the_enable() {
     msr(&mut lab, 0xc000_0080, 0x800);
     lab.ok(|c, b| c.wrmsr(b));
     assert_eq!(lab.cpu.efer, efer::NXE);
+    // SSE3, SSSE3, SSE4.1, SSE4.2, POPCNT; NX and no long mode.
+    let mut lab = Lab::real_model(CpuModel::Nehalem);
+    assert_eq!(leaf(&mut lab, 1), [0x1_06a5, 0x800, 0x0098_0201, 0x078b_fbff]);
+    assert_eq!(leaf(&mut lab, 0x8000_0001), [0, 0, 0, 1 << 20]);
 }
 
 #[test]

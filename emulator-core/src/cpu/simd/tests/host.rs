@@ -340,7 +340,8 @@ fn every_instruction_matches_the_host() {
         }
     }
     assert!(failed == 0, "{failed} of {forms} forms differ\n{failures}");
-    for simd in SimdOp::ALL {
+    // The oracle crate covers what came after the Pentium 4.
+    for simd in SimdOp::ALL.iter().filter(|simd| **simd as u16 <= SimdOp::Clflush as u16) {
         let expected = simd.info().dst != Class::State && *simd != SimdOp::MaskMov;
         assert_eq!(covered.contains(simd), expected, "{simd:?}");
     }
