@@ -198,11 +198,18 @@ fn fits_a_run(form: &Form) -> bool {
     let plain = matches!(
         form.mnemonic,
         Add | Adc | Sub | Sbb | Cmp | And | Or | Xor | Test | Inc | Dec | Neg | Not | Mov | Lea | Xchg | Movzx | Movsx
-    ) || matches!(form.mnemonic, Sahf | Clc | Stc | Cmc | Cbw | Cwde | Cwd | Cdq | Push | Bswap | Cmpxchg | Xadd)
-        || matches!(form.mnemonic, Seta | Setae | Setb | Setbe | Sete | Setne | Setg | Setge | Setl | Setle | Seto | Sets)
-        || matches!(form.mnemonic, Cmova | Cmovb | Cmove | Cmovg | Cmovl | Cmovo | Cmovs | Cmovp | Cmovne | Setp);
-    let by_one = matches!(form.mnemonic, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr)
-        && matches!(form.opcode[..], [0xd0 | 0xd1]);
+    ) || matches!(
+        form.mnemonic,
+        Sahf | Clc | Stc | Cmc | Cbw | Cwde | Cwd | Cdq | Push | Bswap | Cmpxchg | Xadd
+    ) || matches!(
+        form.mnemonic,
+        Seta | Setae | Setb | Setbe | Sete | Setne | Setg | Setge | Setl | Setle | Seto | Sets
+    ) || matches!(
+        form.mnemonic,
+        Cmova | Cmovb | Cmove | Cmovg | Cmovl | Cmovo | Cmovs | Cmovp | Cmovne | Setp
+    );
+    let by_one =
+        matches!(form.mnemonic, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr) && matches!(form.opcode[..], [0xd0 | 0xd1]);
     let segment = matches!(form.opcode[..], [0x8c | 0x8e | 0x06 | 0x0e | 0x16 | 0x1e] | [0x0f, 0xa0 | 0xa8]);
     let undefined = form.mnemonic == Bswap && form.prefixes.contains(&0x66);
     (plain || by_one) && !segment && !undefined

@@ -5,7 +5,8 @@ use crate::cpu::state::*;
 use crate::cpu::system::feature;
 use crate::cpu::testing::*;
 
-const MODELS: [CpuModel; 4] = [CpuModel::I486, CpuModel::Pentium, CpuModel::PentiumIII, CpuModel::Pentium4];
+const MODELS: [CpuModel; 5] =
+    [CpuModel::I486, CpuModel::Pentium, CpuModel::PentiumIII, CpuModel::Pentium4, CpuModel::Nehalem];
 
 fn lab(model: CpuModel) -> Lab {
     let mut lab = Lab::protected();
@@ -23,10 +24,16 @@ fn leaf(lab: &mut Lab, n: u32) -> [u32; 4] {
     [RAX, RBX, RCX, RDX].map(|r| lab.cpu.reg32(r))
 }
 
+/// Leaf 1: EDX, and ECX above it.
+fn shown_by(model: CpuModel) -> u64 {
+    let [_, _, ecx, edx] = leaf(&mut lab(model), 1);
+    u64::from(edx) | u64::from(ecx) << 32
+}
+
 #[test]
 fn instructions_exist_exactly_where_cpuid_shows_them() {
     // SDM vol. 2, CPUID, and the #UD conditions of each instruction.
-    let table: &[(u32, &[u8])] = &[
+    let table: &[(u64, &[u8])] = &[
         (feature::FPU, &[0xd9, 0xe8]),
         (feature::TSC, &[0x0f, 0x31]),
         (feature::MSR, &[0x0f, 0x32]),
@@ -49,9 +56,16 @@ fn instructions_exist_exactly_where_cpuid_shows_them() {
         (feature::SSE2, &[0x0f, 0xae, 0xe8]),
         (feature::SSE2, &[0x0f, 0xae, 0xf0]),
         (feature::CLFSH, &[0x0f, 0xae, 0x3b]),
+        (feature::SSE3, &[0xf2, 0x0f, 0xd0, 0xc1]),
+        (feature::SSE3, &[0xdf, 0x0b]),
+        (feature::SSSE3, &[0x66, 0x0f, 0x38, 0x00, 0xc1]),
+        (feature::SSE4_1, &[0x66, 0x0f, 0x38, 0x40, 0xc1]),
+        (feature::SSE4_2, &[0x66, 0x0f, 0x38, 0x37, 0xc1]),
+        (feature::SSE4_2, &[0xf2, 0x0f, 0x38, 0xf1, 0xc1]),
+        (feature::POPCNT, &[0xf3, 0x0f, 0xb8, 0xc1]),
     ];
     for model in MODELS {
-        let shown = leaf(&mut lab(model), 1)[3];
+        let shown = shown_by(model);
         for &(bit, code) in table {
             let expected = (shown & bit == 0).then_some(6);
             assert_eq!(lab(model).execute(code), expected, "{model:?} {code:x?}");
@@ -66,7 +80,7 @@ fn instructions_exist_exactly_where_cpuid_shows_them() {
 fn cr4_bits_exist_exactly_where_cpuid_shows_them() {
     // SDM vol. 3, 2.5, and vol. 2, CPUID.
     for model in MODELS {
-        let shown = leaf(&mut lab(model), 1)[3];
+        let shown = shown_by(model);
         for (bit, needs) in [
             (cr4::VME, feature::VME),
             (cr4::PVI, feature::VME),
@@ -90,8 +104,8 @@ fn cr4_bits_exist_exactly_where_cpuid_shows_them() {
 fn msrs_exist_exactly_where_cpuid_shows_them() {
     // SDM vol. 4; vol. 2, RDMSR: #GP for an address that is reserved or not implemented.
     for model in MODELS.into_iter().skip(1) {
-        let shown = leaf(&mut lab(model), 1)[3];
-        let nx = if model == CpuModel::Pentium4 { leaf(&mut lab(model), 0x8000_0001)[3] >> 20 & 1 } else { 0 };
+        let shown = shown_by(model);
+        let nx = if model >= CpuModel::Pentium4 { leaf(&mut lab(model), 0x8000_0001)[3] >> 20 & 1 } else { 0 };
         for (msr, there) in [
             (0x10, shown & feature::TSC != 0),
             (0x1b, shown & feature::APIC != 0),
