@@ -148,6 +148,12 @@ impl Ide {
         }
     }
 
+    /// Whether the commands of a controller from a snapshot are ones that drives can have.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.channels.iter().flat_map(|c| &c.drives).all(Drive::is_sound)
+    }
+
     /// Kind and size of drive `n`, for people.
     #[must_use]
     pub fn description(&self, n: usize) -> String {

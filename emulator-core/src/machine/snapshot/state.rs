@@ -193,6 +193,7 @@ impl Machine {
         expect(rest.clock.is_sound(), "clock", "its pace or time is impossible")?;
         expect(rest.events.is_sound(), "events", "they are not those of this version")?;
         expect(rest.clock.mode() == self.board.clock.mode(), "clock", "it is another kind")?;
+        expect(state.ide.is_sound(), "disks", "a command is impossible")?;
         for n in 0..4 {
             let kind = |ide: &Ide| ide.description(n).split(',').next().map(str::to_owned);
             expect(kind(&state.ide) == kind(&self.board.ide), "disks", "they are of other kinds")?;
