@@ -347,7 +347,7 @@ fn fetch_metrics(relay: SocketAddr) -> String {
     use std::io::{Read, Write};
     let mut text = String::new();
     if let Ok(mut stream) = std::net::TcpStream::connect(relay) {
-        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
         let _ = stream.read_to_string(&mut text);
     }
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()

@@ -153,8 +153,8 @@ fn ipxe() -> Result<(), Failed> {
     command.arg(tab86_tests::guests().join(IPXE[0]));
     command.args(["--net", &format!("relay=ws://{}/r/ipxe", relay.addresses[0])]);
     command.args(["--until-screen", "Ctrl-B", "--type", "<Ctrl-KeyB>", "--until-screen", "iPXE>"]);
-    command.args(["--type", "dhcp\\n", "--until-screen", "ok"]);
-    command.args(["--type", &format!("chain http://files.lan:{web_port}/script\\n")]);
+    // In one line: what is typed while it works is lost.
+    command.args(["--type", &format!("dhcp && chain http://files.lan:{web_port}/script\\n")]);
     command.args(["--until-screen", "script 02:00:00:00:86:03 has 10.86."]);
     let out = command.args(["--screen-text", "-"]).output()?;
     let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));

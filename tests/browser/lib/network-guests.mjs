@@ -30,8 +30,8 @@ const PRELUDE = `
     window.pool = await createPool();
     return pool.shared;
   };
-  window.boot86 = async (name, guest, network, ms) => {
-    const vm = await pool.createVm({ ...urls(guest), memory: 96 << 20, cmdline: guest.cmdline, network });
+  window.boot86 = async (name, guest, network, mebibytes, ms) => {
+    const vm = await pool.createVm({ ...urls(guest), memory: mebibytes << 20, cmdline: guest.cmdline, network });
     vm.addEventListener("network", ({ state, message }) => states.push([name, state, message]));
     vms[name] = vm;
     await vm.start();
@@ -90,7 +90,8 @@ export async function prepare(page) {
 }
 
 /** Boots a guest of tab86, to be called `name`. `network` as in `createVm`. */
-export const boot = (page, name, network) => page.evaluate(([...args]) => boot86(...args), [name, debian, network, BOOT_MS]);
+export const boot = (page, name, network, mebibytes = 96) =>
+  page.evaluate(([...args]) => boot86(...args), [name, debian, network, mebibytes, BOOT_MS]);
 
 /** Boots the same guest in v86, at a relay. */
 export const bootV86 = (page, name, relay) => page.evaluate(([...args]) => window.bootV86(...args), [name, debian, relay, BOOT_MS]);
