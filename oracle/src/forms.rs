@@ -93,7 +93,6 @@ pub fn is_prefix(b: u8) -> bool {
 #[must_use]
 pub fn is_string(m: Mnemonic, opcode: &[u8]) -> bool {
     use Mnemonic::*;
-    let _ = m;
     matches!(m, Movsb | Movsw | Cmpsb | Cmpsw | Stosb | Stosw | Stosd | Lodsb | Lodsw | Lodsd | Scasb | Scasw | Scasd)
         || matches!(m, Insb | Insw | Insd | Outsb | Outsw | Outsd)
         || matches!(opcode, [0xa5 | 0xa7])
@@ -105,10 +104,13 @@ pub fn has_memory(insn: &Instruction) -> bool {
     (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory)
 }
 
+/// What tells forms apart: opcode, prefixes, whether there is a memory operand, and iced's code.
+type Key = (Vec<u8>, Vec<u8>, bool, u16);
+
 /// All forms of a code size, and the reasons for those left out.
 #[must_use]
 pub fn enumerate(code32: bool) -> (Vec<Form>, Vec<&'static str>) {
-    let mut found: BTreeMap<(Vec<u8>, Vec<u8>, bool, u16), (Form, Vec<u8>)> = BTreeMap::new();
+    let mut found: BTreeMap<Key, (Form, Vec<u8>)> = BTreeMap::new();
     let mut reasons = Vec::new();
     let maps: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
     let prefix_sets: [&[u8]; 11] = [
@@ -198,11 +200,18 @@ fn fits_a_run(form: &Form) -> bool {
     let plain = matches!(
         form.mnemonic,
         Add | Adc | Sub | Sbb | Cmp | And | Or | Xor | Test | Inc | Dec | Neg | Not | Mov | Lea | Xchg | Movzx | Movsx
-    ) || matches!(form.mnemonic, Sahf | Clc | Stc | Cmc | Cbw | Cwde | Cwd | Cdq | Push | Bswap | Cmpxchg | Xadd)
-        || matches!(form.mnemonic, Seta | Setae | Setb | Setbe | Sete | Setne | Setg | Setge | Setl | Setle | Seto | Sets)
-        || matches!(form.mnemonic, Cmova | Cmovb | Cmove | Cmovg | Cmovl | Cmovo | Cmovs | Cmovp | Cmovne | Setp);
-    let by_one = matches!(form.mnemonic, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr)
-        && matches!(form.opcode[..], [0xd0 | 0xd1]);
+    ) || matches!(
+        form.mnemonic,
+        Sahf | Clc | Stc | Cmc | Cbw | Cwde | Cwd | Cdq | Push | Bswap | Cmpxchg | Xadd
+    ) || matches!(
+        form.mnemonic,
+        Seta | Setae | Setb | Setbe | Sete | Setne | Setg | Setge | Setl | Setle | Seto | Sets
+    ) || matches!(
+        form.mnemonic,
+        Cmova | Cmovb | Cmove | Cmovg | Cmovl | Cmovo | Cmovs | Cmovp | Cmovne | Setp
+    );
+    let by_one =
+        matches!(form.mnemonic, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr) && matches!(form.opcode[..], [0xd0 | 0xd1]);
     let segment = matches!(form.opcode[..], [0x8c | 0x8e | 0x06 | 0x0e | 0x16 | 0x1e] | [0x0f, 0xa0 | 0xa8]);
     let undefined = form.mnemonic == Bswap && form.prefixes.contains(&0x66);
     (plain || by_one) && !segment && !undefined
