@@ -115,8 +115,8 @@ impl Bench {
             attempt(&|v| v.sel[5] = 0);
             for n in 0..8 {
                 attempt(&|v| v.gpr[n] = 0);
-                attempt(&|v| v.gpr[n] = v.gpr[n] & 0xff);
-                attempt(&|v| v.gpr[n] = v.gpr[n] & 0xffff);
+                attempt(&|v| v.gpr[n] &= 0xff);
+                attempt(&|v| v.gpr[n] &= 0xffff);
             }
             for (_, at, len) in fields() {
                 attempt(&|v| v.fx[at..at + len].copy_from_slice(&plain.fx[at..at + len]));
@@ -125,11 +125,10 @@ impl Bench {
                 attempt(&|v| v.memory[n].1.clear());
                 attempt(&|v| v.memory[n].1.fill(0));
             }
-            for (n, tried) in attempts.iter().enumerate() {
+            for tried in &attempts {
                 // Each change again on top of those that were kept.
                 let mut v = best.clone();
                 merge(&mut v, &before, tried);
-                let _ = n;
                 if v != best && !self.check(&v).is_empty() {
                     best = v;
                 }

@@ -177,8 +177,8 @@ fn worker(options: &Options, n: u32) -> bool {
         let which = schedule[(batch % schedule.len() as u64) as usize];
         let form = &forms[which];
         let mut rng = Rng::new(options.seed.wrapping_mul(0x1_0000_0001).wrapping_add(batch));
-        let fill = rng.next() >> 32 | 1;
-        if batch / u64::from(options.threads) % 256 == 0 {
+        let fill = rng.bits() >> 32 | 1;
+        if (batch / u64::from(options.threads)).is_multiple_of(256) {
             let _ = writeln!(out, "P {batch}");
             let _ = out.flush();
         }

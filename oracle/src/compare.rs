@@ -98,17 +98,17 @@ pub fn differences(
     if host.eip != core.eip {
         show("eip", &host.eip, &core.eip);
     }
-    for n in 0..8 {
+    for (n, name) in NAMES.iter().enumerate() {
         let bits = if n == usize::from(mask.bits.0) { !mask.bits.1 } else { u32::MAX };
         if (host.gpr[n] ^ core.gpr[n]) & bits != 0 && mask.gpr >> n & 1 == 0 {
-            show(NAMES[n], &host.gpr[n], &core.gpr[n]);
+            show(name, &host.gpr[n], &core.gpr[n]);
         }
     }
-    for n in 0..6 {
+    for (n, name) in SEGMENTS.iter().enumerate() {
         // The kernel makes one null selector of all four on its way back.
         let null = host.sel[n] < 4 && core.sel[n] < 4;
         if host.sel[n] != core.sel[n] && !null {
-            show(SEGMENTS[n], &host.sel[n], &core.sel[n]);
+            show(name, &host.sel[n], &core.sel[n]);
         }
     }
     if (host.flags ^ core.flags) & FLAGS & !mask.flags != 0 {

@@ -93,7 +93,6 @@ pub fn is_prefix(b: u8) -> bool {
 #[must_use]
 pub fn is_string(m: Mnemonic, opcode: &[u8]) -> bool {
     use Mnemonic::*;
-    let _ = m;
     matches!(m, Movsb | Movsw | Cmpsb | Cmpsw | Stosb | Stosw | Stosd | Lodsb | Lodsw | Lodsd | Scasb | Scasw | Scasd)
         || matches!(m, Insb | Insw | Insd | Outsb | Outsw | Outsd)
         || matches!(opcode, [0xa5 | 0xa7])
@@ -105,10 +104,13 @@ pub fn has_memory(insn: &Instruction) -> bool {
     (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Memory)
 }
 
+/// What tells forms apart: opcode, prefixes, whether there is a memory operand, and iced's code.
+type Key = (Vec<u8>, Vec<u8>, bool, u16);
+
 /// All forms of a code size, and the reasons for those left out.
 #[must_use]
 pub fn enumerate(code32: bool) -> (Vec<Form>, Vec<&'static str>) {
-    let mut found: BTreeMap<(Vec<u8>, Vec<u8>, bool, u16), (Form, Vec<u8>)> = BTreeMap::new();
+    let mut found: BTreeMap<Key, (Form, Vec<u8>)> = BTreeMap::new();
     let mut reasons = Vec::new();
     let maps: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
     let prefix_sets: [&[u8]; 11] = [

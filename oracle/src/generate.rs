@@ -17,16 +17,16 @@ fn x87(rng: &mut Rng, fx: &mut [u8], mnemonic_is_x87: bool) {
     let rounding = (rng.below(8).saturating_sub(4) as u16) << 10;
     let precision = rng.pick(&[3u16, 3, 2, 0]) << 8;
     let control = 0x40 | masks | rounding | precision;
-    let mut status = rng.next() as u16 & 0x4700;
+    let mut status = rng.bits() as u16 & 0x4700;
     if rng.one_in(4) {
-        status |= rng.next() as u16 & if rng.one_in(8) { 0x7f } else { 0x7f & masks };
+        status |= rng.bits() as u16 & if rng.one_in(8) { 0x7f } else { 0x7f & masks };
     }
     if status & !control & 0x3f != 0 {
         status |= 0x8080;
     }
     let top = rng.below(8) as u16;
     let valid = match rng.below(8) {
-        0 => rng.next() as u8,
+        0 => rng.bits() as u8,
         // A few registers from the top of the stack on.
         _ => (0xff_u8 >> rng.below(7)).rotate_left(top.into()),
     };
@@ -42,9 +42,9 @@ fn x87(rng: &mut Rng, fx: &mut [u8], mnemonic_is_x87: bool) {
 }
 
 fn sse(rng: &mut Rng, fx: &mut [u8]) {
-    let mut mxcsr = 0x1f80 | rng.next() as u32 & rng.pick(&[0, 0x3f, 0xe040, 0xe07f]);
+    let mut mxcsr = 0x1f80 | rng.bits() as u32 & rng.pick(&[0, 0x3f, 0xe040, 0xe07f]);
     if rng.one_in(6) {
-        mxcsr = mxcsr & !0x1f80 | rng.next() as u32 & 0x1f80;
+        mxcsr = mxcsr & !0x1f80 | rng.bits() as u32 & 0x1f80;
     }
     fx[FX_MXCSR..FX_MXCSR + 4].copy_from_slice(&mxcsr.to_le_bytes());
     for quad in fx[FX_XMM..].chunks_exact_mut(8) {
@@ -107,6 +107,10 @@ fn gpr(r: Register) -> Option<usize> {
     within(Register::EAX, 8).or_else(|| within(Register::AX, 8))
 }
 
+fn gpr_is_wide(r: Register) -> bool {
+    (Register::EAX as u32..Register::EAX as u32 + 8).contains(&(r as u32))
+}
+
 /// Number of the segment register that the memory operand goes through.
 #[must_use]
 pub fn segment(insn: &Instruction) -> usize {
@@ -127,7 +131,7 @@ pub fn offset(insn: &Instruction, gprs: &[u32; 8]) -> u32 {
 /// Whether the memory operand's address is computed in 16 bits.
 #[must_use]
 pub fn is_addr16(insn: &Instruction) -> bool {
-    let wide = |r: Register| (Register::EAX as u32..Register::EAX as u32 + 8).contains(&(r as u32));
+    let wide = gpr_is_wide;
     let (base, index) = (insn.memory_base(), insn.memory_index());
     if base == Register::None && index == Register::None {
         return insn.memory_displ_size() == 2;
@@ -205,10 +209,10 @@ fn memory_operand(insn: &Instruction, size: u32, rng: &mut Rng) -> Vec<u8> {
             bytes.resize(size as usize, 0);
             let masks = if rng.one_in(3) { rng.below(64) as u16 } else { 0x3f };
             let control = 0x40 | masks | (rng.below(16) as u16) << 8;
-            let status = rng.next() as u16 & if rng.one_in(3) { 0x7f7f } else { 0x7f00 };
+            let status = rng.bits() as u16 & if rng.one_in(3) { 0x7f7f } else { 0x7f00 };
             bytes[..2].copy_from_slice(&control.to_le_bytes());
             bytes[step..step + 2].copy_from_slice(&status.to_le_bytes());
-            bytes[2 * step..2 * step + 2].copy_from_slice(&(rng.next() as u16).to_le_bytes());
+            bytes[2 * step..2 * step + 2].copy_from_slice(&(rng.bits() as u16).to_le_bytes());
             if size > 28 {
                 for slot in bytes[7 * step..].chunks_exact_mut(10) {
                     let (sig, exp) = rng.extended();
@@ -220,7 +224,7 @@ fn memory_operand(insn: &Instruction, size: u32, rng: &mut Rng) -> Vec<u8> {
         10 if insn.mnemonic() == Mnemonic::Fbld => {
             for n in 0..10 {
                 let digits = (rng.below(10) | rng.below(10) << 4) as u8;
-                bytes.push(if n == 9 { (rng.next() as u8) & 0x80 } else { digits });
+                bytes.push(if n == 9 { (rng.bits() as u8) & 0x80 } else { digits });
             }
         }
         10 => {
@@ -229,7 +233,7 @@ fn memory_operand(insn: &Instruction, size: u32, rng: &mut Rng) -> Vec<u8> {
             bytes.extend(exp.to_le_bytes());
         }
         4 if insn.mnemonic() == Mnemonic::Ldmxcsr => {
-            let value = rng.next() as u32 & if rng.one_in(8) { 0x0001_ffff } else { 0xffff };
+            let value = rng.bits() as u32 & if rng.one_in(8) { 0x0001_ffff } else { 0xffff };
             bytes.extend(value.to_le_bytes());
         }
         4 => bytes.extend(if rng.one_in(2) { rng.single() } else { rng.int32() }.to_le_bytes()),
@@ -264,7 +268,7 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
     if rng.one_in(3) {
         v.gpr[5] = data_address(rng, 4);
     }
-    v.flags = PLAIN_FLAGS | rng.next() as u32 & (STATUS | ID);
+    v.flags = PLAIN_FLAGS | rng.bits() as u32 & (STATUS | ID);
     let string = is_string(form.mnemonic, &form.opcode);
     if rng.one_in(if string { 2 } else { 16 }) {
         v.flags |= DF;
@@ -434,8 +438,8 @@ fn specific(form: &Form, insn: &Instruction, v: &mut Vector, rng: &mut Rng) {
         M::Retf | M::Iret | M::Iretd => {
             let wide = matches!(form.prefixes[..], [] | [0xf2] | [0xf3]) == form.code32;
             let selector = if rng.one_in(3) { rng.pick(&SELECTORS) } else { v.sel[1] };
-            let mut words = vec![landing, u32::from(selector) | (rng.next() as u32) << 16];
-            words.push(rng.next() as u32 & (STATUS | DF | ID | 0x200 | 0x4000) | 2);
+            let mut words = vec![landing, u32::from(selector) | (rng.bits() as u32) << 16];
+            words.push(rng.bits() as u32 & (STATUS | DF | ID | 0x200 | 0x4000) | 2);
             let mut bytes = Vec::new();
             for word in words {
                 bytes.extend(&word.to_le_bytes()[..if wide { 4 } else { 2 }]);
@@ -444,11 +448,11 @@ fn specific(form: &Form, insn: &Instruction, v: &mut Vector, rng: &mut Rng) {
         }
         M::Popf | M::Popfd => {
             // TF would trap in the host's own code; AC would change the alignment rules there.
-            put32(v, stack, rng.next() as u32 & !0x4_0100);
+            put32(v, stack, rng.bits() as u32 & !0x4_0100);
         }
         M::Pop if insn.op0_kind() == OpKind::Register && gpr(insn.op0_register()).is_none() => {
             let selector = rng.pick(&SELECTORS);
-            put32(v, stack, u32::from(selector) | (rng.next() as u32) << 16);
+            put32(v, stack, u32::from(selector) | (rng.bits() as u32) << 16);
         }
         M::Mov if form.opcode == [0x8e] => {
             let selector = rng.pick(&SELECTORS).into();
@@ -494,7 +498,7 @@ fn control(form: &Form, insn: &Instruction, v: &mut Vector, landing: u32, rng: &
             bytes.extend(selector.to_le_bytes());
             v.memory.push((at, bytes));
         }
-        OpKind::Memory if !rng.one_in(8) => v.memory.push((at, landing.to_le_bytes().to_vec())),
+        OpKind::Memory if !form.code32 || !rng.one_in(8) => v.memory.push((at, landing.to_le_bytes().to_vec())),
         OpKind::Register if !rng.one_in(8) => {
             if let Some(n) = gpr(insn.op0_register()) {
                 v.gpr[n] = landing;
@@ -509,7 +513,6 @@ fn control(form: &Form, insn: &Instruction, v: &mut Vector, landing: u32, rng: &
         }
         _ => {}
     }
-    let _ = form;
 }
 
 /// Whether the vector may run: nothing in it reaches the host's 64-bit segment, and no direct branch leads into itself
@@ -531,6 +534,10 @@ fn allowed(v: &Vector, form: &Form) -> bool {
             let width = if insn.op0_kind() == OpKind::NearBranch16 { 0xffff } else { u32::MAX };
             let displacement = (insn.near_branch64() as u32).wrapping_sub(insn.len() as u32);
             Some(v.end().wrapping_add(displacement) & width)
+        }
+        OpKind::Register if matches!(insn.mnemonic(), Mnemonic::Jmp | Mnemonic::Call) => {
+            let wide = gpr_is_wide(insn.op0_register());
+            gpr(insn.op0_register()).map(|n| if wide { v.gpr[n] } else { v.gpr[n] & 0xffff })
         }
         _ => None,
     };

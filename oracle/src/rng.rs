@@ -35,7 +35,7 @@ impl Rng {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -44,7 +44,7 @@ impl Rng {
 
     /// 0 to `n - 1`.
     pub fn below(&mut self, n: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(n) >> 32) as u32
+        ((self.bits() >> 32) * u64::from(n) >> 32) as u32
     }
 
     /// True once in `n` times.
@@ -60,7 +60,7 @@ impl Rng {
     /// A byte.
     pub fn byte(&mut self) -> u8 {
         const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0x81, 0xff, 0xfe, 0x10];
-        if self.one_in(2) { self.pick(&EDGES) } else { self.next() as u8 }
+        if self.one_in(2) { self.pick(&EDGES) } else { self.bits() as u8 }
     }
 
     /// A 32-bit integer.
@@ -70,13 +70,13 @@ impl Rng {
             2 => self.below(64),
             3 => 1 << self.below(32),
             4 => u32::from_le_bytes(std::array::from_fn(|_| self.byte())),
-            _ => self.next() as u32,
+            _ => self.bits() as u32,
         }
     }
 
     /// A significand with long runs of equal bits, or few bits, or random ones.
     fn significand(&mut self) -> u64 {
-        let r = self.next();
+        let r = self.bits();
         match self.below(10) {
             0 => 0,
             1 => u64::MAX,
@@ -94,7 +94,7 @@ impl Rng {
     /// An 80-bit value: significand, then sign and exponent. Mostly valid, of every class, with exponents near each
     /// other and near the ends of each format.
     pub fn extended(&mut self) -> (u64, u16) {
-        let sign = (self.next() >> 63) as u16;
+        let sign = (self.bits() >> 63) as u16;
         let sig = self.significand();
         let exp = match self.below(16) {
             0 => 0,
@@ -134,13 +134,13 @@ impl Rng {
             5 => 127 + self.below(34),
             _ => 127 + 3 - self.below(6),
         };
-        let fraction = self.next() as u32 & 0x7f_ffff;
+        let fraction = self.bits() as u32 & 0x7f_ffff;
         let fraction = match self.below(4) {
             0 => 0,
             1 => fraction & 0x7f_0000,
             _ => fraction,
         };
-        (self.next() as u32 & 0x8000_0000) | exp << 23 | fraction
+        (self.bits() as u32 & 0x8000_0000) | exp << 23 | fraction
     }
 
     /// A binary64.
@@ -155,13 +155,13 @@ impl Rng {
             6 => 1023 + 120 + self.below(10),
             _ => 1023 + 3 - self.below(6),
         };
-        let fraction = self.next() & 0xf_ffff_ffff_ffff;
+        let fraction = self.bits() & 0xf_ffff_ffff_ffff;
         let fraction = match self.below(4) {
             0 => 0,
             1 => fraction & 0xf_ffff_0000_0000,
             _ => fraction,
         };
-        self.next() & 1 << 63 | u64::from(exp) << 52 | fraction
+        self.bits() & 1 << 63 | u64::from(exp) << 52 | fraction
     }
 
     /// Eight bytes that mean something to some instruction.
@@ -172,7 +172,7 @@ impl Rng {
             2 | 3 => u64::from(self.single()) << 32 | u64::from(self.single()),
             4 | 5 => self.double(),
             6 => u64::from(self.below(70)),
-            _ => self.next(),
+            _ => self.bits(),
         }
     }
 }

@@ -95,7 +95,7 @@ pub fn parse_onto(line: &str, first: &Vector) -> Result<Vector, String> {
             match key {
                 "code" => v.code = unhex(value).ok_or_else(wrong)?,
                 "at" => v.at = number()? as u32,
-                "count" => v.count = number()? as u32,
+                "count" => v.count = value.parse().map_err(|_| wrong())?,
                 "fl" => v.flags = number()? as u32,
                 "fill" => v.fill = number()?,
                 "sel" => {

@@ -33,13 +33,15 @@ const FTZ: u32 = 0x8000;
 pub struct SseEnv {
     mxcsr: u32,
     flags: u16,
+    /// Those of steps that were completed, reported in any case.
+    kept: u16,
 }
 
 impl SseEnv {
     /// Starts an instruction.
     #[inline(always)]
     pub fn new(mxcsr: u32) -> SseEnv {
-        SseEnv { mxcsr, flags: 0 }
+        SseEnv { mxcsr, flags: 0, kept: 0 }
     }
 
     /// The exceptions raised so far, as MXCSR bits 0-5. PE is left out by fast paths when it is
@@ -49,10 +51,15 @@ impl SseEnv {
         u32::from(self.flags)
     }
 
-    /// Whether an unmasked exception was raised: an instruction that computes in steps goes no further.
+    /// Ends a step of an instruction that computes in steps; whether an unmasked exception was raised, so that it goes
+    /// no further.
     #[inline]
-    pub fn stopped(&self) -> bool {
-        u32::from(self.flags) & !(self.mxcsr >> MASK_SHIFT) & FLAGS != 0
+    pub fn stopped(&mut self) -> bool {
+        let stopped = u32::from(self.flags) & !(self.mxcsr >> MASK_SHIFT) & FLAGS != 0;
+        if !stopped {
+            self.kept = self.flags;
+        }
+        stopped
     }
 
     /// Ends an instruction: `Ok(mxcsr)` to go on with, or `Err(mxcsr)` when an unmasked exception
@@ -71,7 +78,8 @@ impl SseEnv {
     fn reported(&self) -> u32 {
         let before = u32::from(IE | DE | ZE);
         let flags = u32::from(self.flags);
-        if flags & before & !(self.mxcsr >> MASK_SHIFT) != 0 { flags & before } else { flags }
+        let shown = if flags & before & !(self.mxcsr >> MASK_SHIFT) != 0 { flags & before } else { flags };
+        shown | u32::from(self.kept)
     }
 
     #[inline(always)]
