@@ -1,7 +1,7 @@
 //! Snapshots of machines that run hostile code: restored ones go on the same, and hostile snapshots are errors.
 
-use crate::machine::{Random, machine, slice};
-use emulator_core::machine::{Machine, StateError};
+use crate::machine::{Random, disturb, machine, renew};
+use emulator_core::machine::{Exit, Machine, StateError};
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde_json::Value;
@@ -15,6 +15,14 @@ fn at_work(seed: u64, slices: u64) -> (Machine, Random) {
         slice(&mut r, &mut machine);
     }
     (machine, r)
+}
+
+/// Runs a slice of a machine's round, with what the world does to it behind it.
+fn slice(r: &mut Random, machine: &mut Machine) {
+    if !matches!(machine.run(1 + r.below(20_000), 0), Exit::Budget | Exit::DebugExit(_)) {
+        renew(r, machine);
+    }
+    disturb(r, machine);
 }
 
 /// Another machine with the options of `seed`'s.
