@@ -136,6 +136,12 @@ impl CodeCache {
         }
     }
 
+    /// Changes whenever a translation or any code does.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     fn forget_jumps(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {

@@ -103,8 +103,9 @@ impl Cpu {
             from = NOWHERE;
             if code.blocks[id as usize].heat.get() == 0 && !std::mem::take(&mut interpret) {
                 let slot = code.hot(bus.mem_mut(), self.model, id);
+                let epoch = code.epoch();
                 match (slot, &mut code.jit) {
-                    (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, until) {
+                    (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, epoch, until) {
                         leave::STEP => self.step(bus, code),
                         leave::FUEL => interpret = true,
                         _ => {}

@@ -168,6 +168,7 @@ impl Emitter<'_> {
         self.close();
         self.fault_tail();
         self.close();
+        self.chain();
         self.exit_tail();
         wasm!(self; end());
     }
@@ -202,6 +203,31 @@ impl Emitter<'_> {
         );
         self.open_if();
         wasm!(self; local_get(local::T0) local_set(local::KIND));
+        self.close();
+    }
+
+    /// Goes straight to the region at RIP where the jump cache knows it: flags are in the CPU's record there.
+    fn chain(&mut self) {
+        wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
+        self.open_if();
+        self.spill_call();
+        let tag = at(self.cpu(offset_of!(Cpu, jump_tag)));
+        let jumps = self.layout.jumps;
+        wasm!(self;
+            i32_const(IN_MEMORY) local_set(local::KIND)
+            local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
+            i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
+            i64_load(at(jumps))
+            local_get(local::RIP) i64_extend_i32_u() i32_const(0) i64_load(tag) i64_or() i64_eq());
+        self.open_if();
+        wasm!(self; local_get(local::RIP) i32_const(0xfff) i32_and()
+            local_get(local::RIP) i32_const(-4096) i32_and()
+            local_get(local::FUEL));
+        for r in 0..8 {
+            wasm!(self; local_get(local::R0 + r));
+        }
+        wasm!(self; local_get(local::T0) i32_load(at(jumps + 8)) return_call_indirect(0, 0));
+        self.close();
         self.close();
     }
 
@@ -313,7 +339,7 @@ impl Emitter<'_> {
 
     /// Leaves for the address in the local.
     pub(super) fn go_to_rip(&mut self) {
-        self.settle_kind();
+        self.spill_known();
         let exit = self.label(EXIT);
         wasm!(self; i32_const(leave::LOOKUP as i32) local_set(local::CODE) br(exit));
     }
@@ -324,6 +350,24 @@ impl Emitter<'_> {
     fn spill_call(&mut self) {
         wasm!(self; local_get(local::KIND) local_get(local::RES) local_get(local::A) local_get(local::B)
             call(call::SPILL));
+    }
+
+    /// At an exit: flags whose kind is known go into the CPU's record, and the local says so.
+    fn spill_known(&mut self) {
+        if let State::Known(kind) = self.state {
+            let [op, res, src] = [offset_of!(Cpu, lazy.op), offset_of!(Cpu, lazy.res), offset_of!(Cpu, lazy.src)]
+                .map(|offset| at(self.cpu(offset)));
+            wasm!(self; i32_const(0) i32_const(kind as i32) i32_store8(op)
+                i32_const(0) local_get(local::RES) i64_extend_i32_u() i64_store(res)
+                i32_const(0) local_get(local::A) i64_extend_i32_u());
+            if (LazyOp::Shl32 as u8..=LazyOp::Mul32 as u8).contains(&(kind as u8)) {
+                wasm!(self; local_get(local::B) i64_extend_i32_u() i64_const(32) i64_shl() i64_or());
+            }
+            wasm!(self; i64_store(src));
+        }
+        if self.state != State::Dynamic {
+            wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        }
     }
 
     /// From here on the flags are in the CPU's record.

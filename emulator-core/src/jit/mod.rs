@@ -54,6 +54,8 @@ pub struct Layout {
     pub cpu: u32,
     /// The memory block.
     pub ram: u32,
+    /// The jump cache: [`JUMPS`] entries of 16 bytes, see [`JumpCache`].
+    pub jumps: u32,
     /// Whether the memory is shared between threads.
     pub shared: bool,
 }
@@ -146,6 +148,27 @@ const MAX_SLOTS: u32 = 40_000;
 /// Bytes of modules at which the same happens.
 const MAX_BYTES: u64 = 48 << 20;
 
+/// Entries of the jump cache.
+pub const JUMPS: u32 = 4096;
+
+/// Where translated code finds other translated code by its linear address, without leaving for the run loop.
+/// An entry is a key (linear address, and above it the tag of the translations in force) and a slot. The tag changes
+/// whenever a translation or any code does, so nothing need be searched and dropped.
+#[derive(Debug)]
+struct JumpCache {
+    entries: Box<[[u64; 2]]>,
+}
+
+impl JumpCache {
+    fn new() -> Self {
+        Self { entries: vec![[u64::MAX; 2]; JUMPS as usize].into_boxed_slice() }
+    }
+
+    fn set(&mut self, lin: u32, tag: u64, slot: u32) {
+        self.entries[((lin ^ lin >> 12) & (JUMPS - 1)) as usize] = [tag | u64::from(lin), slot.into()];
+    }
+}
+
 #[derive(Debug)]
 struct Pending {
     page: u32,
@@ -167,6 +190,7 @@ pub struct Jit {
     entries: HashMap<u64, u32>,
     by_page: HashMap<u32, Vec<u64>>,
     pending: Vec<Pending>,
+    jumps: JumpCache,
     counters: Counters,
 }
 
@@ -187,7 +211,9 @@ impl Jit {
     /// A cache for `cpu` and the memory `mem`, neither of which may move.
     #[must_use]
     pub fn new(host: Box<dyn JitHost>, heat: Heat, cpu: &Cpu, mem: &Memory) -> Self {
+        let jumps = JumpCache::new();
         let layout = Layout {
+            jumps: jumps.entries.as_ptr() as usize as u32,
             cpu: std::ptr::from_ref(cpu) as usize as u32,
             ram: mem.block().host_address() as u32,
             shared: host.shared(),
@@ -202,6 +228,7 @@ impl Jit {
             entries: HashMap::new(),
             by_page: HashMap::new(),
             pending: Vec::new(),
+            jumps,
             counters: Counters::default(),
         }
     }
@@ -315,6 +342,7 @@ impl Jit {
         self.pending.clear();
         self.entries.clear();
         self.by_page.clear();
+        self.jumps.entries.fill([u64::MAX; 2]);
         self.next_slot = self.host.first_slot();
         self.held = 0;
     }
@@ -322,7 +350,14 @@ impl Jit {
 
 impl Cpu {
     /// Runs translated code from `rip` on; returns why it came back ([`leave`]). `icount` is exact.
-    pub(crate) fn run_region<B: CpuBus>(&mut self, bus: &mut B, jit: &mut Jit, slot: u32, until: u64) -> u32 {
+    pub(crate) fn run_region<B: CpuBus>(
+        &mut self,
+        bus: &mut B,
+        jit: &mut Jit,
+        slot: u32,
+        epoch: u32,
+        until: u64,
+    ) -> u32 {
         let lin = (self.rip as u32).wrapping_add(self.derived.base[1] as u32);
         let fuel = (until - self.icount).min(1 << 30) as u32;
         let entry = Entry {
@@ -332,6 +367,15 @@ impl Cpu {
             fuel,
             registers: std::array::from_fn(|r| self.reg32(r)),
         };
+        // 26 bits of the epoch: when they begin anew, nothing old may be left.
+        let tag = (u64::from(epoch) << 6 | u64::from(self.derived.mode)) << 32;
+        if self.jump_tag != tag {
+            self.jump_tag = tag;
+            if epoch & 0x3ff_ffff == 0 {
+                jit.jumps.entries.fill([u64::MAX; 2]);
+            }
+        }
+        jit.jumps.set(lin, tag, slot);
         let Jit { host, ops, counters, .. } = jit;
         let why = host.enter(&entry, &mut services::Running { cpu: self, bus, ops });
         let retired = u64::from(fuel.wrapping_sub(self.fuel));

@@ -97,7 +97,13 @@ impl Region {
 pub fn runs_alone(op: &Op) -> bool {
     use Kind::*;
     match op.kind {
-        Alone | JmpNear | JccNear | CallNear | JmpNearE | CallNearE | RetNear => true,
+        Alone => match op.system() {
+            System::Pushf | System::Popf | System::Cli | System::PushSeg | System::MovFromSeg => false,
+            // FS and GS have no part in the mode.
+            System::MovToSeg | System::PopSeg => op.a < 4,
+            _ => true,
+        },
+        JmpNear | JccNear | CallNear | JmpNearE | CallNearE | RetNear => true,
         LoopCx => op.imm != 4,
         // INS and OUTS.
         StringRep => op.imm & 0xff >= crate::cpu::op::StringOp::Ins as u32,
@@ -181,7 +187,7 @@ impl Former<'_> {
                 Some(Some(op)) if !runs_alone(op) => {
                     let insn = Insn { at: here as u16, op: *op };
                     insns.push(insn);
-                    if op.ends_block() {
+                    if op.ends_block() && op.kind != Kind::Alone {
                         break Tail::Transfer;
                     }
                     here = insn.next();

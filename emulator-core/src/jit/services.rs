@@ -5,8 +5,9 @@
 use super::Services;
 use crate::bus::CpuBus;
 use crate::cpu::access::Target;
-use crate::cpu::op::{Kind, Op};
-use crate::cpu::state::Cpu;
+use crate::cpu::flags;
+use crate::cpu::op::{Kind, Op, System};
+use crate::cpu::state::{Cpu, RSP};
 use crate::cpu::{Exec, Fault};
 
 /// The CPU and its bus while translated code runs.
@@ -73,6 +74,24 @@ impl<B: CpuBus> Services for Running<'_, B> {
 }
 
 impl Cpu {
+    /// A system instruction that regions contain ([`region::runs_alone`](super::region::runs_alone)). POPF may enable
+    /// interrupts or traps: it is left when one would be taken right behind it.
+    fn exec_inlined<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+        if op.system() != System::Popf {
+            return self.exec_alone(bus, op);
+        }
+        if self.nmi_pending || bus.interrupt_pending(self.index) {
+            return Err(Fault::DEFER);
+        }
+        let before = (self.gpr[RSP], self.system_flags, self.lazy);
+        self.exec_alone(bus, op)?;
+        if self.flag(flags::TF | flags::RF) {
+            (self.gpr[RSP], self.system_flags, self.lazy) = before;
+            return Err(Fault::DEFER);
+        }
+        Ok(())
+    }
+
     /// An instruction for which the translator has no code of its own. Whether it is complete (REP).
     fn exec_left<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec<bool> {
         use Kind::*;
@@ -84,7 +103,7 @@ impl Cpu {
                 let divisor = self.reg32(op.a.into());
                 self.divide(true, 4, divisor)?;
             }
-            Alone => return Err(Fault::DEFER),
+            Alone => self.exec_inlined(bus, op)?,
             _ => self.cold(bus, op)?,
         }
         Ok(true)
