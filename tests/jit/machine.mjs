@@ -21,13 +21,14 @@ const FIGURES = ["regions", "translated", "modules", "bytes", "entered", "instru
 /** A machine. @param {object} setup what `create` takes beyond the firmware and the deterministic clock */
 export function machine(setup) {
   const glue = createGlue();
-  glue.initSync({ module });
+  const { memory } = glue.initSync({ module });
   glue.create({
     clock: "deterministic", startTime: 0, memory: 64 << 20,
     bios: built("firmware/bios-256k.bin"), vgaBios: built("firmware/vgabios-stdvga.bin"), ...setup,
   });
   return {
     glue,
+    memory,
     run: (n) => glue.run_exactly(n),
     state: () => glue.registers(),
     icount: () => Number(glue.registers()[0]),

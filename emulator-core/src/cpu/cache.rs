@@ -209,7 +209,9 @@ impl CodeCache {
             block.heat.set(u32::MAX);
             return None;
         };
-        match jit.hot(mem, model, block.offset, block.mode) {
+        let (mode, by_offset) = (block.mode, &self.by_offset);
+        let executed = |offset: u32| by_offset.contains_key(&(u64::from(offset) | u64::from(mode) << 32));
+        match jit.hot(mem, model, block.offset, mode, executed) {
             Hot::Runs(slot) => {
                 block.region.set(slot);
                 return Some(slot);

@@ -261,8 +261,16 @@ impl Jit {
         mode_bits & needed == needed && mode_bits & mode::VM86 == 0
     }
 
-    /// A block at `offset` of the memory block is hot.
-    pub fn hot(&mut self, mem: &mut Memory, model: CpuModel, offset: u32, mode_bits: u32) -> Hot {
+    /// A block at `offset` of the memory block is hot. `executed` tells which offsets of the memory block were
+    /// executed in this mode.
+    pub fn hot(
+        &mut self,
+        mem: &mut Memory,
+        model: CpuModel,
+        offset: u32,
+        mode_bits: u32,
+        executed: impl Fn(u32) -> bool,
+    ) -> Hot {
         let key = u64::from(offset) | u64::from(mode_bits) << 32;
         if let Some(slot) = self.slot(key) {
             return Hot::Runs(slot);
@@ -281,7 +289,10 @@ impl Jit {
         let mut page = vec![0; 4096];
         let start = offset & !0xfff;
         mem.block().read(start, &mut page);
-        let Some(region) = region::form(&page, offset & 0xfff, mode_bits, model) else {
+        // Where everything is translated at once, nothing was executed yet.
+        let all = self.heat.threshold < PATIENCE / 4;
+        let known = |at: u32| all || at == offset & 0xfff || executed(start + at);
+        let Some(region) = region::form(&page, offset & 0xfff, mode_bits, model, &known) else {
             return Hot::Later(u32::MAX);
         };
         for (at, len) in region.spans() {

@@ -129,11 +129,12 @@ struct Former<'a> {
     leaders: BTreeSet<u32>,
     entries: BTreeSet<u32>,
     work: Vec<u32>,
+    known: &'a dyn Fn(u32) -> bool,
 }
 
 impl Former<'_> {
     fn lead(&mut self, at: u32, entry: bool) {
-        if at >= PAGE || (!self.leaders.contains(&at) && self.leaders.len() >= MAX_BLOCKS) {
+        if at >= PAGE || (!self.leaders.contains(&at) && (self.leaders.len() >= MAX_BLOCKS || !(self.known)(at))) {
             return;
         }
         if self.leaders.insert(at) {
@@ -200,9 +201,10 @@ impl Former<'_> {
     }
 }
 
-/// The region around offset `at` of a page; `None` when nothing there can be translated.
+/// The region around offset `at` of a page; `None` when nothing there can be translated. Blocks are followed that
+/// `known` says were executed: the rest would be compiled for nothing.
 #[must_use]
-pub fn form(page: &[u8], at: u32, mode: u32, model: CpuModel) -> Option<Region> {
+pub fn form(page: &[u8], at: u32, mode: u32, model: CpuModel, known: &dyn Fn(u32) -> bool) -> Option<Region> {
     let mut former = Former {
         page,
         mode,
@@ -211,6 +213,7 @@ pub fn form(page: &[u8], at: u32, mode: u32, model: CpuModel) -> Option<Region> 
         leaders: BTreeSet::new(),
         entries: BTreeSet::new(),
         work: Vec::new(),
+        known,
     };
     former.lead(at, true);
     while let Some(at) = former.work.pop() {
