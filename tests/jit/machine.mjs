@@ -16,7 +16,7 @@ const NAMES = [
   ...["es", "cs", "ss", "ds", "fs", "gs"].flatMap((s) => [s, `${s}.base`, `${s}.limit`, `${s}.rights`]),
   "cr0", "cr2", "cr3", "cr4", ...Array.from({ length: 32 }, (_, i) => `xmm${i >> 1}${i & 1 ? "h" : "l"}`),
 ];
-const FIGURES = ["regions", "translated", "modules", "bytes", "entered", "instructions", "lookup", "fuel", "step"];
+const FIGURES = ["regions", "translated", "modules", "bytes", "entered", "instructions", "lookup", "fuel", "step", "known", "other", "older", "refused"];
 
 /** A machine. @param {object} setup what `create` takes beyond the firmware and the deterministic clock */
 export function machine(setup) {

@@ -282,7 +282,12 @@ impl Vm {
     /// Figures of the fast tier.
     pub fn jit_counters(&self) -> Vec<u64> {
         let c = self.machine.jit_counters();
-        [c.regions, c.translated, c.modules, c.bytes, c.entered, c.instructions].into_iter().chain(c.left).collect()
+        [c.regions, c.translated, c.modules, c.bytes, c.entered, c.instructions]
+            .into_iter()
+            .chain(c.left)
+            .chain(c.known)
+            .chain([c.refused])
+            .collect()
     }
 
     fn visible(&self) -> bool {

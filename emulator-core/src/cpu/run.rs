@@ -106,7 +106,7 @@ impl Cpu {
                 let epoch = code.epoch();
                 match (slot, &mut code.jit) {
                     (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, epoch, until) {
-                        leave::STEP => self.step(bus, code),
+                        leave::STEP if self.icount < until => self.step(bus, code),
                         leave::FUEL => interpret = true,
                         _ => {}
                     },

@@ -10,6 +10,8 @@ mod module;
 mod ops;
 pub mod region;
 pub mod services;
+#[cfg(test)]
+mod tests;
 
 pub use module::module;
 
@@ -116,7 +118,7 @@ pub struct Heat {
 
 impl Default for Heat {
     fn default() -> Self {
-        Self { threshold: 150, seed: 0 }
+        Self { threshold: 600, seed: 0 }
     }
 }
 
@@ -137,6 +139,10 @@ pub struct Counters {
     pub left: [u64; 3],
     /// Instructions retired by translated code.
     pub instructions: u64,
+    /// Entries from the run loop that the jump cache knew, had under another address, or under older translations.
+    pub known: [u64; 3],
+    /// Blocks that are better interpreted.
+    pub refused: u64,
 }
 
 /// Regions of one module.
@@ -148,6 +154,8 @@ const MAX_SLOTS: u32 = 40_000;
 /// Bytes of modules at which the same happens.
 const MAX_BYTES: u64 = 48 << 20;
 
+/// Pages whose overwriting is remembered.
+const MAX_OVERWRITTEN: usize = 4096;
 /// Entries of the jump cache.
 pub const JUMPS: u32 = 4096;
 
@@ -164,8 +172,17 @@ impl JumpCache {
         Self { entries: vec![[u64::MAX; 2]; JUMPS as usize].into_boxed_slice() }
     }
 
-    fn set(&mut self, lin: u32, tag: u64, slot: u32) {
-        self.entries[((lin ^ lin >> 12) & (JUMPS - 1)) as usize] = [tag | u64::from(lin), slot.into()];
+    /// Enters a jump; what was there: 0 the same, 1 another address, 2 an older translation.
+    fn set(&mut self, lin: u32, tag: u64, slot: u32) -> usize {
+        let entry = &mut self.entries[((lin ^ lin >> 12) & (JUMPS - 1)) as usize];
+        let key = tag | u64::from(lin);
+        let found = match entry[0] ^ key {
+            0 => 0,
+            other if other >> 32 == 0 => 1,
+            _ => 2,
+        };
+        *entry = [key, slot.into()];
+        found
     }
 }
 
@@ -190,6 +207,8 @@ pub struct Jit {
     entries: HashMap<u64, u32>,
     by_page: HashMap<u32, Vec<u64>>,
     pending: Vec<Pending>,
+    /// How often compiled code of a page was overwritten.
+    overwritten: HashMap<u32, u32>,
     jumps: JumpCache,
     counters: Counters,
 }
@@ -228,6 +247,7 @@ impl Jit {
             entries: HashMap::new(),
             by_page: HashMap::new(),
             pending: Vec::new(),
+            overwritten: HashMap::new(),
             jumps,
             counters: Counters::default(),
         }
@@ -242,6 +262,11 @@ impl Jit {
     /// How often a block is executed before it is hot.
     #[must_use]
     pub fn patience(&self, key: u64) -> u32 {
+        // Code that is overwritten again and again is not worth compiling each time.
+        let times = self.overwritten.get(&(key as u32 >> 12)).copied().unwrap_or(0);
+        if times > 1 {
+            return self.heat.threshold.max(64) << times.min(14);
+        }
         if self.heat.seed == 0 {
             return self.heat.threshold;
         }
@@ -295,6 +320,10 @@ impl Jit {
         let Some(region) = region::form(&page, offset & 0xfff, mode_bits, model, &known) else {
             return Hot::Later(u32::MAX);
         };
+        if !all && !region.pays() {
+            self.counters.refused += 1;
+            return Hot::Later(u32::MAX);
+        }
         for (at, len) in region.spans() {
             // The last instruction may go on in the next page only if it was not decoded.
             mem.mark_code(start + at, len);
@@ -339,9 +368,14 @@ impl Jit {
     /// Drops the regions of the given pages.
     pub fn drop_pages(&mut self, pages: &[u32]) {
         for page in pages {
-            for key in self.by_page.remove(page).unwrap_or_default() {
+            let Some(keys) = self.by_page.remove(page) else { continue };
+            for key in keys {
                 self.entries.remove(&key);
             }
+            if self.overwritten.len() >= MAX_OVERWRITTEN {
+                self.overwritten.clear();
+            }
+            *self.overwritten.entry(*page).or_default() += 1;
         }
         self.pending.retain(|p| !pages.contains(&p.page));
     }
@@ -386,8 +420,9 @@ impl Cpu {
                 jit.jumps.entries.fill([u64::MAX; 2]);
             }
         }
-        jit.jumps.set(lin, tag, slot);
+        let found = jit.jumps.set(lin, tag, slot);
         let Jit { host, ops, counters, .. } = jit;
+        counters.known[found] += 1;
         let why = host.enter(&entry, &mut services::Running { cpu: self, bus, ops });
         let retired = u64::from(fuel.wrapping_sub(self.fuel));
         self.icount += retired;

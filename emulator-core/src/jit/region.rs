@@ -17,6 +17,9 @@ const MAX_INSTRUCTIONS: usize = 700;
 /// Most instructions of a block: the count goes into eight bits of an exit's description.
 const MAX_BLOCK: usize = 100;
 
+/// A region is not worth it when one instruction in so many is left to the interpreter.
+const LEFT_SHARE: usize = 4;
+
 /// An instruction at an offset in its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Insn {
@@ -76,6 +79,14 @@ impl Region {
     #[must_use]
     pub fn find(&self, at: u32) -> Option<usize> {
         self.blocks.binary_search_by_key(&at, |b| u32::from(b.at)).ok()
+    }
+
+    /// Whether it would be faster than interpreting: not when much of it is left to the interpreter one by one.
+    #[must_use]
+    pub fn pays(&self) -> bool {
+        let all: usize = self.blocks.iter().map(|b| b.insns.len()).sum();
+        let left = self.blocks.iter().flat_map(|b| &b.insns).filter(|i| !super::flow::translated(&i.op)).count();
+        left * LEFT_SHARE <= all
     }
 
     /// Bytes of code, as (offset, length).
