@@ -6,6 +6,8 @@ mod blocks;
 mod config;
 mod error;
 mod header;
+#[cfg(target_arch = "wasm32")]
+mod jit;
 mod network;
 mod pace;
 #[cfg(target_arch = "wasm32")]
@@ -87,6 +89,26 @@ pub fn run_exactly(instructions: u32) -> Result<(), JsValue> {
 #[wasm_bindgen]
 pub fn settle(now: f64) -> Result<u32, JsValue> {
     with(|vm| vm.settle(now))
+}
+
+/// Makes the compiled functions of the machine that this instance lacks, from module number `have` on. Returns the number
+/// of the next module.
+#[cfg(target_arch = "wasm32")]
+#[wasm_bindgen]
+pub fn link(have: u32) -> u32 {
+    jit::link(have)
+}
+
+/// Registers, flags and counts, for tools that compare runs.
+#[wasm_bindgen]
+pub fn registers() -> Result<Vec<u64>, JsValue> {
+    with(|vm| vm.registers())
+}
+
+/// Figures of the fast tier (`Counters` in the core, in order), for tools.
+#[wasm_bindgen]
+pub fn jit_counters() -> Result<Vec<u64>, JsValue> {
+    with(|vm| vm.jit_counters())
 }
 
 /// When a parked machine wants to run, or infinity.

@@ -95,11 +95,17 @@ impl Vm {
     /// # Errors
     /// An `Error` with a `code` when the setup makes no machine.
     pub fn new(setup: &JsValue) -> Result<Self, JsValue> {
-        let (config, streams) = config::read(setup, SERIAL_PORTS)?;
+        let (config, streams, heat) = config::read(setup, SERIAL_PORTS)?;
         let mut machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
         if let Some(state) = config::state(setup) {
             machine.load_state(&state).map_err(|error| error::state_error(&error))?;
         }
+        #[cfg(target_arch = "wasm32")]
+        if let Some(heat) = heat {
+            machine.enable_jit(Box::new(crate::jit::TableHost::new()), heat);
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = heat;
         // The page plugs the cable in.
         machine.network_set_link(false);
         let header = Box::<Header>::default();
@@ -157,6 +163,7 @@ impl Vm {
         self.header.count(counter::INSTRUCTIONS, self.machine.instructions());
         self.header.count(counter::VIRTUAL_NS, self.machine.now());
         self.header.count(counter::SLICES, self.slices);
+        self.header.count(counter::JIT_BLOCKS, self.machine.jit_counters().regions);
         let disks = self.machine.disk_activity();
         self.header.count(counter::DISK_READS, disks.iter().map(|disk| disk.read).sum());
         self.header.count(counter::DISK_WRITES, disks.iter().map(|disk| disk.written).sum());
@@ -287,6 +294,22 @@ impl Vm {
         let mut bytes = vec![0; length.min(MAX_READ)];
         self.machine.read_physical(address as u64, &mut bytes);
         bytes
+    }
+
+    /// Registers, flags and counts.
+    pub fn registers(&self) -> Vec<u64> {
+        self.machine.cpu().visible_state()
+    }
+
+    /// Figures of the fast tier.
+    pub fn jit_counters(&self) -> Vec<u64> {
+        let c = self.machine.jit_counters();
+        [c.regions, c.translated, c.modules, c.bytes, c.entered, c.instructions]
+            .into_iter()
+            .chain(c.left)
+            .chain(c.known)
+            .chain([c.refused])
+            .collect()
     }
 
     fn visible(&self) -> bool {

@@ -28,7 +28,7 @@ impl Cpu {
     }
 
     /// Executes a [`Kind::Alone`](super::op::Kind::Alone) op; `rip` and `next_rip` are set.
-    pub(super) fn exec_alone<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+    pub(crate) fn exec_alone<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         use System as S;
         let width = op.imm >> 8 & 0xff;
         let wide = width == 4;

@@ -45,7 +45,7 @@ impl Cpu {
 
     /// Executes an x87 op of any kind.
     #[inline(never)]
-    pub(super) fn exec_x87<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+    pub(crate) fn exec_x87<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         if op.kind == Kind::Fwait {
             return self.fwait(bus);
         }

@@ -32,6 +32,8 @@ pub enum Leave {
     Fault(Fault),
     /// The instruction at `rip` is one that always runs alone.
     Alone(Op),
+    /// The block at `rip` is hot.
+    Hot,
     /// In single-step use: the op retired.
     Retired,
 }
@@ -951,6 +953,10 @@ impl Cpu {
             };
             block = b;
             id = to;
+            match block.heat.get() {
+                0 => return self::Leave::Hot,
+                heat => block.heat.set(heat - 1),
+            }
             if cpu.icount + u64::from(block.instructions) > until {
                 return self::Leave::Budget;
             }

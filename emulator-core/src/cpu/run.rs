@@ -10,6 +10,7 @@ use super::op::{Kind, Op, System};
 use super::protect::Delivered;
 use super::state::{Activity, Cpu, Shadow, mode};
 use crate::bus::CpuBus;
+use crate::jit::leave;
 use crate::mem::PAGE;
 
 /// No block to link from: (block, link slot, where it began).
@@ -51,6 +52,8 @@ impl Cpu {
     pub fn run<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, until: u64) -> CpuExit {
         let ram = bus.mem().block_handle();
         let mut from = NOWHERE;
+        // The next block is interpreted although it has translated code.
+        let mut interpret = false;
         loop {
             self.sync_tlb(bus);
             if bus.mem().has_stale_code() {
@@ -82,6 +85,7 @@ impl Cpu {
                 Activity::Shutdown => return CpuExit::Shutdown,
                 Activity::WaitForSipi => return CpuExit::WaitForSipi,
             }
+            // RF lasts for one instruction, wherever blocks begin.
             if self.shadow != Shadow::None || self.flag(flags::TF | flags::RF) || self.debug_enabled() {
                 from = NOWHERE;
                 self.step(bus, code);
@@ -102,6 +106,21 @@ impl Cpu {
             };
             self.link(code, from, id);
             from = NOWHERE;
+            if code.blocks[id as usize].heat.get() == 0 && !std::mem::take(&mut interpret) {
+                let slot = code.hot(bus.mem_mut(), self.model, id);
+                let epoch = code.epoch();
+                match (slot, &mut code.jit) {
+                    (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, epoch, until) {
+                        leave::STEP if self.icount < until => self.step(bus, code),
+                        leave::FUEL => interpret = true,
+                        _ => {}
+                    },
+                    // The block may be gone.
+                    _ => interpret = true,
+                }
+                continue;
+            }
+            interpret = false;
             let block = &code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);
@@ -113,7 +132,7 @@ impl Cpu {
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
                 Leave::Alone(op) => self.step_op(bus, code, op),
-                Leave::Budget | Leave::Retired => {}
+                Leave::Budget | Leave::Retired | Leave::Hot => {}
             }
         }
     }
@@ -332,7 +351,10 @@ impl Cpu {
             ops: 1,
             bytes: op.len.into(),
             instructions: 1,
-            page: NONE,
+            offset: 0,
+            mode: 0,
+            heat: std::cell::Cell::new(u32::MAX),
+            region: std::cell::Cell::new(NONE),
             links: [NONE; 2],
         };
         let before = (self.rip, self.icount);

@@ -172,6 +172,12 @@ pub struct Cpu {
     /// Derived from the state; rebuilt by [`mode_changed`](Self::mode_changed) and on restore.
     #[serde(skip)]
     pub derived: Derived,
+    /// Instructions that translated code had left when it returned.
+    #[serde(skip)]
+    pub fuel: u32,
+    /// Upper half of the keys of the jump cache that are valid.
+    #[serde(skip)]
+    pub jump_tag: u64,
     /// Translation caches; never part of a snapshot.
     #[serde(skip)]
     pub tlb: super::tlb::Tlb,
@@ -286,10 +292,25 @@ impl Cpu {
             single: false,
             effort: super::effort::Effort::default(),
             derived: Derived::default(),
+            fuel: 0,
+            jump_tag: 0,
             tlb: super::tlb::Tlb::default(),
         };
         cpu.reset();
         cpu
+    }
+
+    /// What software could see of the state, as numbers: for tools that compare runs.
+    #[must_use]
+    pub fn visible_state(&self) -> Vec<u64> {
+        let mut all = vec![self.icount, self.rip, self.eflags().into(), self.cpl.into(), self.mxcsr.into()];
+        all.extend_from_slice(&self.gpr[..8]);
+        all.extend(self.seg.iter().flat_map(|s| [s.selector.into(), s.base, s.limit.into(), s.rights.into()]));
+        all.extend([self.cr0, self.cr2, self.cr3, self.cr4]);
+        all.extend(self.xmm.iter().flat_map(|x| [*x as u64, (*x >> 64) as u64]));
+        let image = self.x87.state_image(crate::fpu::ImageMode { operand32: true, protected: true });
+        all.extend(image.chunks(8).map(|c| c.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b))));
+        all
     }
 
     /// RESET# (SDM vol. 3, table 9-1). The instruction count goes on.

@@ -26,6 +26,7 @@ use crate::devices::i8042::Key;
 use crate::devices::ne2000::Ne2000;
 use crate::devices::vga::render::Picture;
 use crate::devices::vga::text::TextScreen;
+use crate::jit::{Counters, Heat, Jit, JitHost};
 use crate::mem::Memory;
 use crate::time::{SECOND, VirtTime};
 use board::Board;
@@ -103,6 +104,19 @@ impl Machine {
         };
         machine.board.reset(0);
         Ok(machine)
+    }
+
+    /// Switches the fast tier on. The machine must not move in memory from now on but by its owner, who holds it by
+    /// pointer: vCPUs and guest memory stay where they are.
+    pub fn enable_jit(&mut self, host: Box<dyn JitHost>, heat: Heat) {
+        self.code.clear();
+        self.code.jit = Some(Box::new(Jit::new(host, heat, &self.cpus[0], &self.board.mem)));
+    }
+
+    /// Figures of the fast tier; all zero without one.
+    #[must_use]
+    pub fn jit_counters(&self) -> Counters {
+        self.code.jit.as_ref().map(|jit| jit.counters()).unwrap_or_default()
     }
 
     /// Presses the reset button.
