@@ -152,7 +152,7 @@ const PATIENCE: u32 = 400;
 /// Slots in use at which everything is dropped and translation starts afresh.
 const MAX_SLOTS: u32 = 40_000;
 /// Bytes of modules at which the same happens.
-const MAX_BYTES: u64 = 48 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 
 /// Pages whose overwriting is remembered.
 const MAX_OVERWRITTEN: usize = 4096;
