@@ -81,7 +81,7 @@ export type NetworkState = "up" | "connecting" | "down";
 export interface NetworkInfo {
   readonly lan: string | null;
   readonly relay: string | null;
-  /** The card's address. A clone has its original's: give it a network of its own, or its guest another address. */
+  /** The address on the network. A clone gets one of its own, though its guest goes on with its original's. */
   readonly mac: string;
   readonly state: NetworkState;
   /** The state in words. */
@@ -153,6 +153,7 @@ export interface Vm extends EventTarget {
   /** The text on the screen, one line per row; empty in a graphics mode. */
   screenText(): string;
   screenshot(type?: string): Promise<Blob>;
+  /** The whole machine, as `tab86 run --save-state` writes it: `state` of a machine with the same other options starts from it. */
   saveState(): Promise<Blob>;
   stats(): Stats;
   /** Copies physical memory, at most 64 MiB at a time. */

@@ -186,7 +186,8 @@ function showFigures() {
   overview.showFigures();
   const total = element("total", HTMLSpanElement);
   total.hidden = list.tabs.length < 2;
-  total.textContent = totalText(session.total());
+  const text = totalText(session.total());
+  if (total.textContent !== text) total.textContent = text;
 }
 
 /**

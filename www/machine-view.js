@@ -4,18 +4,28 @@ import { setUpKeyMenu } from "./key-menu.js";
 import { clearMessage, sayError } from "./messages.js";
 import { NetworkPanel } from "./network-panel.js";
 import { focusScreen, releaseInput, setUpScreen, showMode } from "./screen.js";
-import { isAlive, speed, stateName } from "./tabs/figures.js";
+import { IDLE, isAlive, speed, stateName } from "./tabs/figures.js";
 
 /** @typedef {import("./tabs/machine.js").LiveVm} Vm */
 /** @typedef {import("./tabs/machine.js").Machine} Machine */
 
+/** How often the figures of an idle machine are shown anew. */
+const IDLE_FIGURES_MS = 5000;
 const SIDES = /** @type {const} */ (["screen", "serial"]);
 const canvas = element("screen", HTMLCanvasElement);
+
+/** A text that did not change is not laid out and drawn again. @param {string} id @param {string} text */
+function setText(id, text) {
+  const node = element(id, HTMLSpanElement);
+  if (node.textContent !== text) node.textContent = text;
+}
 
 /** Connects the view's controls to whichever machine is shown. */
 export class MachineView {
   /** @type {Machine | null} */ #machine = null;
   #name = "";
+  /** When an idle machine's figures were shown. */
+  #idleShown = -Infinity;
   #network = new NetworkPanel(() => this.#vm);
   /** What is on the page of it. @type {{ vm: Vm | null, side: string, mode: object | null } | null} */ #drawn = null;
 
@@ -40,6 +50,7 @@ export class MachineView {
       // While the keys held down still belong to the machine that got them.
       releaseInput();
       this.#machine = machine;
+      this.#idleShown = -Infinity;
       this.#drawn = null;
     }
     this.#name = name;
@@ -97,11 +108,19 @@ export class MachineView {
     this.#network.tick();
     const { stats, lights } = this.#machine ?? {};
     if (!stats || !lights) return;
-    element("speed", HTMLSpanElement).textContent = speed(stats.mips);
-    element("idle", HTMLSpanElement).textContent = `${(stats.idle * 100).toFixed(0)} % idle`;
+    this.#showLoad(stats);
     element("disk-light", HTMLSpanElement).classList.toggle("on", lights.disk);
     element("network", HTMLSpanElement).hidden = lights.network === null;
     element("network-light", HTMLSpanElement).classList.toggle("on", lights.network === true);
+  }
+
+  /** An idle machine's figures move little, and each change makes the browser draw. @param {{ mips: number, idle: number }} stats */
+  #showLoad({ mips, idle }) {
+    const now = performance.now();
+    if (idle > IDLE && this.#idleShown > now - IDLE_FIGURES_MS) return;
+    this.#idleShown = idle > IDLE ? now : -Infinity;
+    setText("speed", speed(mips));
+    setText("idle", `${(idle * 100).toFixed(0)} % idle`);
   }
 
   /** @param {() => void} powerOff */

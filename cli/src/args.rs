@@ -90,6 +90,8 @@ pub enum Step {
     Screenshot(PathBuf),
     /// Save the text screen.
     ScreenText(Sink),
+    /// Save the whole state.
+    SaveState(PathBuf),
 }
 
 impl Step {
@@ -100,7 +102,7 @@ impl Step {
 
     /// Whether the step only looks at the machine.
     pub fn is_output(&self) -> bool {
-        matches!(self, Self::Screenshot(_) | Self::ScreenText(_))
+        matches!(self, Self::Screenshot(_) | Self::ScreenText(_) | Self::SaveState(_))
     }
 }
 
@@ -135,6 +137,8 @@ pub struct Options {
     pub debug_exit: Option<u16>,
     pub firmware_log: Option<Sink>,
     pub stats: Option<PathBuf>,
+    /// The snapshot to start from.
+    pub load_state: Option<PathBuf>,
     /// `None`: in a terminal when there is one and nothing is scripted.
     pub terminal: Option<bool>,
     pub script: Vec<Step>,
@@ -154,7 +158,7 @@ impl Options {
     pub fn outputs(&self) -> impl Iterator<Item = &PathBuf> {
         fn file(step: &Step) -> Option<&PathBuf> {
             match step {
-                Step::Screenshot(path) | Step::ScreenText(Sink::File(path)) => Some(path),
+                Step::Screenshot(path) | Step::ScreenText(Sink::File(path)) | Step::SaveState(path) => Some(path),
                 _ => None,
             }
         }
@@ -206,9 +210,8 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
             "until-screen" => steps.push(Step::UntilScreen(parser.value()?.string()?)),
             "screenshot" => steps.push(Step::Screenshot(parser.value()?.into())),
             "screen-text" => steps.push(Step::ScreenText(sink(parser.value()?.string()?))),
-            "save-state" | "load-state" => {
-                return Err(ArgError::Missing("--save-state and --load-state", "this version has no snapshots"));
-            }
+            "save-state" => steps.push(Step::SaveState(parser.value()?.into())),
+            "load-state" => o.load_state = Some(parser.value()?.into()),
             other => return Err(lexopt::Error::UnexpectedOption(format!("--{other}")).into()),
         }
     }
@@ -404,6 +407,8 @@ mod tests {
         assert_eq!(o.script.len(), 2);
         assert_eq!(o.at_end, [Step::Screenshot("c.png".into())]);
         assert_eq!(parsed("--screenshot c.png").unwrap().at_end.len(), 1);
+        let o = parsed("--load-state a --max-instructions 5 --save-state b").unwrap();
+        assert_eq!((o.load_state, o.at_end), (Some("a".into()), vec![Step::SaveState("b".into())]));
     }
 
     #[test]

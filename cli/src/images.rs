@@ -4,7 +4,7 @@ use crate::args::{ImageArg, Options};
 use crate::net;
 use emulator_core::devices::block::{BlockBackend, BlockError, BlockStatus, Overlay};
 use emulator_core::machine::loader::LoadError;
-use emulator_core::machine::{ConfigError, DriveConfig, MachineConfig, NetworkConfig};
+use emulator_core::machine::{ConfigError, DriveConfig, Machine, MachineConfig, NetworkConfig, StateError};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -66,9 +66,26 @@ pub enum ImageError {
         /// The machine's reason.
         why: ConfigError,
     },
+    /// A snapshot that the machine refuses.
+    #[error("{path}: {why}")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The machine's reason.
+        why: StateError,
+    },
     /// The machine refuses the configuration as a whole.
     #[error("{0}")]
     Config(ConfigError),
+}
+
+/// Starts the machine from a snapshot.
+///
+/// # Errors
+/// When the file cannot be read, is no snapshot, or is one of a machine with other options.
+pub fn load_state(machine: &mut Machine, path: &Path) -> Result<(), ImageError> {
+    let bytes = std::fs::read(path).map_err(|why| ImageError::Read { path: path.to_owned(), why })?;
+    machine.load_state(&bytes).map_err(|why| ImageError::State { path: path.to_owned(), why })
 }
 
 /// A disk image in a file, read and written in place.

@@ -64,6 +64,14 @@ pub fn screen_text(machine: &Machine, sink: &Sink) -> Result<(), OutputError> {
     Writer::open(sink)?.write(text.as_bytes())
 }
 
+/// Saves the machine's whole state.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn state(machine: &mut Machine, path: &Path) -> Result<(), OutputError> {
+    std::fs::write(path, machine.save_state()).map_err(|e| OutputError::Write(path.display().to_string(), e))
+}
+
 /// A file or standard output, written as data comes.
 pub struct Writer {
     name: String,

@@ -102,6 +102,9 @@ pub fn run(options: Options) -> Result<u8, RunError> {
     let config = images::machine_config(&options)?;
     let mut machine = Machine::new(config).map_err(|e| images::blame(&options, e))?;
     machine.set_timer_slack(TIMER_SLACK_NS);
+    if let Some(path) = &options.load_state {
+        images::load_state(&mut machine, path)?;
+    }
     options.outputs().try_for_each(|path| output::check_folder(path))?;
     let stdio = options.serial == SerialArg::Stdio;
     let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -388,7 +391,7 @@ impl Session {
                 }
                 Step::UntilSerial(text) => self.heard_text(text),
                 Step::UntilScreen(text) => self.machine.screen_text().is_some_and(|screen| screen.contains(text)),
-                Step::Screenshot(_) | Step::ScreenText(_) => {
+                Step::Screenshot(_) | Step::ScreenText(_) | Step::SaveState(_) => {
                     self.take(&step)?;
                     true
                 }
@@ -417,6 +420,7 @@ impl Session {
         match step {
             Step::Screenshot(path) => output::screenshot(&mut self.machine, path),
             Step::ScreenText(sink) => output::screen_text(&self.machine, sink),
+            Step::SaveState(path) => output::state(&mut self.machine, path),
             _ => Ok(()),
         }
     }

@@ -8,6 +8,12 @@ use crate::mem::Memory;
 use crate::time::{EventId, EventQueue, VirtTime};
 use serde::{Deserialize, Serialize};
 
+/// Deserialises a list of exactly `N` bytes: what a chip has is not for a snapshot to say.
+pub(crate) fn exactly<'de, D: serde::Deserializer<'de>, const N: usize>(from: D) -> Result<Vec<u8>, D::Error> {
+    let bytes = Vec::<u8>::deserialize(from)?;
+    if bytes.len() == N { Ok(bytes) } else { Err(serde::de::Error::invalid_length(bytes.len(), &"another length")) }
+}
+
 /// Levels of the machine's interrupt request lines, as the devices drive them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IrqLines {
@@ -199,6 +205,18 @@ pub trait CpuBus {
     fn port_read(&mut self, cpu: usize, icount: u64, port: u16, size: u8) -> u32;
     /// OUT of `size` (1, 2, 4) bytes.
     fn port_write(&mut self, cpu: usize, icount: u64, port: u16, size: u8, value: u32);
+    /// INS of up to `count` elements into the memory block at `offset`, where plain memory is: as many as are the same
+    /// as that many [`port_read`](Self::port_read)s of which none does anything else. Returns how many; the rest, or all,
+    /// is read one by one.
+    fn port_read_many(&mut self, port: u16, size: u8, offset: u32, count: u32) -> u32 {
+        let _ = (port, size, offset, count);
+        0
+    }
+    /// OUTS, the other way round.
+    fn port_write_many(&mut self, port: u16, size: u8, offset: u32, count: u32) -> u32 {
+        let _ = (port, size, offset, count);
+        0
+    }
     /// Reads `size` (1, 2, 4, 8) bytes of a page that [`Memory::frame`] calls MMIO.
     fn mmio_read(&mut self, cpu: usize, icount: u64, addr: u64, size: u8) -> u64;
     /// Writes to a page that [`Memory::frame`] calls MMIO.

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod fpu;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod host_cpu;
+pub mod jit;
 pub mod machine;
 pub mod mem;
 pub mod time;

@@ -180,6 +180,12 @@ impl EventQueue {
         Some(EventId::ALL[slot])
     }
 
+    /// Whether a queue from a snapshot has this version's events.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.deadlines.len() == EventId::COUNT && Some(self.earliest) == self.deadlines.iter().copied().min()
+    }
+
     fn refresh(&mut self) {
         self.earliest = self.deadlines.iter().copied().min().unwrap_or(VirtTime::MAX);
     }

@@ -1,7 +1,15 @@
-// Draws a VM's screen on a canvas: when the machine says that it changed, once per animation frame, only what changed.
+// Draws a VM's screen on a canvas: when the machine says that it changed, only what changed, and in pieces where that is
+// much (drawing.js).
+import { leaveLine, standInLine } from "./drawing.js";
 
 /** How often to look for a first picture that nothing announced. */
 const RETRY_MS = 200;
+/** Pixels in a millisecond, until it was measured. */
+const FIRST_SPEED = 100_000;
+/** Smaller pieces measure nothing. */
+const MEASURED_FROM = 20_000;
+/** A clock that stands still must not make pieces endless. */
+const LEAST_MS = 0.1;
 
 /** A VM's screen on one canvas at a time. */
 export class Display {
@@ -10,10 +18,13 @@ export class Display {
   /** @type {HTMLCanvasElement | null} */ #canvas = null;
   /** @type {CanvasRenderingContext2D | null} */ #context = null;
   #whole = true;
-  #request = 0;
   #retry = 0;
   #closed = false;
   #mode = "";
+  /** The canvas got another size since the page was told of a picture. */
+  #resized = false;
+  #speed = FIRST_SPEED;
+  #drawer = { draw: (/** @type {number} */ ms) => this.#draw(ms) };
 
   /**
    * @param {import("./vm.js").VmLink} link
@@ -27,7 +38,7 @@ export class Display {
   /** Looks for a new picture with the next animation frame. An idle machine's page does nothing. */
   request() {
     if (this.#closed || (!this.#canvas && this.#link.readsScreen)) return;
-    this.#request ||= requestAnimationFrame(() => this.#tick());
+    standInLine(this.#drawer);
   }
 
   /** @param {HTMLCanvasElement | null} canvas */
@@ -43,27 +54,37 @@ export class Display {
     return this.#canvas;
   }
 
-  #tick() {
-    this.#request = 0;
+  /** @param {number} ms for how long about @returns {boolean} whether there is more */
+  #draw(ms) {
     window.clearTimeout(this.#retry);
-    const frame = this.#link.takeFrame(this.#whole);
+    if (!this.#canvas && this.#link.readsScreen) return false;
+    const began = performance.now();
+    const frame = this.#link.takeFrame(this.#whole, ms * this.#speed);
     if (!frame) {
       // There is none yet, or the machine was drawing.
       if (this.#whole && this.#canvas) this.#retry = window.setTimeout(() => this.request(), RETRY_MS);
-      return;
+      return false;
     }
     this.#whole = false;
+    this.#put(frame);
+    const pixels = frame.w * frame.h;
+    if (pixels >= MEASURED_FROM) {
+      const speed = pixels / Math.max(LEAST_MS, performance.now() - began);
+      this.#speed = (3 * this.#speed + speed) / 4;
+    }
+    if (frame.more) return true;
+    this.#changed({ width: frame.width, height: frame.height, text: frame.text, aspect: frame.aspect, resized: this.#resized });
+    this.#resized = false;
     // Those that came in messages wait in line.
-    if (!this.#link.readsScreen) this.request();
+    return !this.#link.readsScreen && !this.#closed;
+  }
+
+  /** @param {import("./protocol.js").Frame} frame */
+  #put(frame) {
     const mode = `${frame.width}x${frame.height}${frame.text ? "t" : ""}@${frame.aspect}`;
     const resized = mode !== this.#mode;
     this.#mode = mode;
-    this.#draw(frame, resized);
-    this.#changed({ width: frame.width, height: frame.height, text: frame.text, aspect: frame.aspect, resized });
-  }
-
-  /** @param {import("./protocol.js").Frame} frame @param {boolean} resized */
-  #draw(frame, resized) {
+    this.#resized ||= resized;
     const [canvas, context] = [this.#canvas, this.#context];
     if (!canvas || !context) return;
     if (resized && (canvas.width !== frame.width || canvas.height !== frame.height)) {
@@ -77,6 +98,6 @@ export class Display {
   close() {
     this.#closed = true;
     window.clearTimeout(this.#retry);
-    cancelAnimationFrame(this.#request);
+    leaveLine(this.#drawer);
   }
 }

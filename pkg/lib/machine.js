@@ -13,7 +13,9 @@ import { VmMemory } from "./rings.js";
  * @property {(now: number) => void} run @property {(now: number) => number} settle @property {() => number} wake_at
  * @property {() => number} report_state @property {() => number | undefined} exit_code
  * @property {(now: number) => void} start @property {(now: number) => void} pause @property {(now: number) => void} reset
+ * @property {(have: number) => number} link
  * @property {() => void} become_clone @property {() => string} ram_hash
+ * @property {() => Uint8Array} save_state
  * @property {(address: number, length: number) => Uint8Array} read_memory @property {() => string} panic_message
  *
  * @typedef {object} SliceEvents
@@ -29,6 +31,8 @@ export class Machine {
   #glue;
   #memory;
   /** @type {VmMemory | null} */ #view = null;
+  /** Compiled modules of the machine that this instance has functions of. */
+  #linked = 0;
 
   /**
    * @param {Glue} glue a fresh one @param {WebAssembly.Module} module
@@ -59,7 +63,9 @@ export class Machine {
    * @returns {number} AFTER.READY, PARKED or STOPPED
    */
   slice(clock, events) {
+    this.#linked = this.#glue.link(this.#linked);
     this.#glue.run(clock());
+    this.#linked = this.#glue.link(0xffffffff);
     const after = this.#glue.settle(clock());
     if (after & AFTER.DREW) events.drew();
     if (after & AFTER.STATE) events.state(STATES[this.#glue.report_state()], this.#glue.exit_code());

@@ -169,8 +169,8 @@ export class MessageLink {
     this.#tell(TELL.PRIORITY, { priority });
   }
 
-  /** @param {boolean} whole @returns {Frame | null} */
-  takeFrame(whole) {
+  /** @param {boolean} whole @param {number} _most frames are as they came @returns {Frame | null} */
+  takeFrame(whole, _most) {
     if (whole || this.#stale) {
       const at = this.#frames.findIndex(isWhole);
       if (at < 0) return this.#askForWhole();

@@ -14,7 +14,7 @@
  * @property {"realtime" | "deterministic"} clock @property {number} startTime seconds since 1970 UTC
  * @property {boolean} jit
  * @property {Uint8Array} [bios] @property {Uint8Array} [vgaBios]
- * @property {Uint8Array} [kernel] @property {Uint8Array} [initrd] @property {Uint8Array} [multiboot]
+ * @property {Uint8Array} [kernel] @property {Uint8Array} [initrd] @property {Uint8Array} [multiboot] @property {Uint8Array} [state]
  * @property {ImageSetup} [fda] @property {ImageSetup} [fdb]
  * @property {ImageSetup} [hda] @property {ImageSetup} [hdb] @property {ImageSetup} [cdrom]
  * @property {{ mac: number[] }} [network] a network card, with the cable out
@@ -26,6 +26,7 @@
  * @property {boolean} text a text mode
  * @property {number} aspect width to height of the whole picture as a monitor shows it
  * @property {Uint8ClampedArray<ArrayBuffer>} pixels RGBA of the rectangle
+ * @property {boolean} more it is a piece: the others have not been taken yet
  *
  * @typedef {"stopped" | "running" | "paused" | "halted" | "shutdown" | "off" | "crashed" | "closed"} State
  *   halted: with interrupts off, for ever; shutdown: after a triple fault; off: powered off by the guest
@@ -68,6 +69,7 @@ export const REQUEST = Object.freeze({
   READ_MEMORY: "read-memory",
   /** { place } → string */
   RAM_HASH: "ram-hash",
+  SAVE_STATE: "save-state",
   /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer } */
   COPY: "copy",
   /** { place } → { header }: the machine in this memory is a copy that begins its own life */

@@ -50,6 +50,7 @@ export class VmMemory {
   #bytes = new Uint8Array(0);
   /** @type {RingBytes} */ #input;
   /** @type {RingBytes} */ #output;
+  /** A picture of which pieces were taken. @type {{ seq: number, all: boolean, next: number, left: number } | null} */ #begun = null;
 
   /** @param {WebAssembly.Memory} memory @param {number} pointer address of the header */
   constructor(memory, pointer) {
@@ -168,29 +169,39 @@ export class VmMemory {
   }
 
   /**
-   * Copies what changed on the screen since the last call that succeeded.
-   * @param {boolean} whole the whole screen instead
+   * Copies what changed on the screen since the last call that succeeded, or a piece of it.
+   * @param {boolean} whole the whole screen instead, from its beginning
+   * @param {number} [most] pixels, but at least a row; what is left comes with the next calls
    * @returns {import("./protocol.js").Frame | null} null when nothing changed, or the VM was drawing (try again)
    */
-  takeFrame(whole) {
+  takeFrame(whole, most = Infinity) {
     const seq = this.get(WORD.FRAME_SEQ);
-    if (seq & 1 || seq === 0 || (!whole && seq === this.get(WORD.DRAWN_SEQ))) return null;
+    const begun = whole ? null : this.#begun;
+    if (seq & 1 || seq === 0 || (!whole && !begun && seq === this.get(WORD.DRAWN_SEQ))) return null;
     const [width, height, stride] = [WORD.FRAME_WIDTH, WORD.FRAME_HEIGHT, WORD.FRAME_STRIDE].map((w) => this.get(w));
     let [x, y, w, h] = [WORD.DIRTY_X, WORD.DIRTY_Y, WORD.DIRTY_W, WORD.DIRTY_H].map((word) => this.get(word));
-    if (whole) [x, y, w, h] = [0, 0, width, height];
+    const all = whole || begun?.all === true;
+    if (all) [x, y, w, h] = [0, 0, width, height];
     const pointer = this.get(WORD.FRAME_PTR);
     // A rectangle read while the VM wrote it can be anything: nothing outside the memory is touched.
     if (x + w > width || y + h > height || width > stride || pointer + stride * height * 4 > this.bytes.length) return null;
-    const pixels = new Uint8ClampedArray(w * h * 4);
-    for (let row = 0; row < h; row++) {
-      const from = pointer + ((y + row) * stride + x) * 4;
-      pixels.set(this.bytes.subarray(from, from + w * 4), row * w * 4);
+    // A picture that changes while it is taken goes on from here, so that its end has its turn too.
+    const from = begun && begun.next >= y && begun.next < y + h ? begun.next : y;
+    const left = begun?.seq === seq ? begun.left : h;
+    const rows = Math.min(left, y + h - from, Math.max(1, Math.floor(most / w)));
+    const pixels = new Uint8ClampedArray(w * rows * 4);
+    for (let row = 0; row < rows; row++) {
+      const at = pointer + ((from + row) * stride + x) * 4;
+      pixels.set(this.bytes.subarray(at, at + w * 4), row * w * 4);
     }
     const text = this.get(WORD.TEXT_MODE) === 1;
     const aspect = this.get(WORD.ASPECT);
     if (this.get(WORD.FRAME_SEQ) !== seq) return null;
-    this.set(WORD.DRAWN_SEQ, seq);
-    return { seq, width, height, x, y, w, h, text, aspect: (aspect >>> 16) / (aspect & 0xffff), pixels };
+    const more = left > rows;
+    const next = from + rows < y + h ? from + rows : y;
+    this.#begun = more ? { seq, all, next, left: left - rows } : null;
+    if (!more) this.set(WORD.DRAWN_SEQ, seq);
+    return { seq, width, height, x, y: from, w, h: rows, text, aspect: (aspect >>> 16) / (aspect & 0xffff), pixels, more };
   }
 
   /** @returns {import("./protocol.js").Statistics} */

@@ -15,7 +15,9 @@ import { startWorker } from "./start-worker.js";
  * @property {(state: import("./protocol.js").State, code?: number) => void} state
  * @property {(error: Tab86Error) => void} error
  *
- * @typedef {{ number: number, generation: number, memory: WebAssembly.Memory, tenant: Tenant }} Place
+ * @typedef {object} Place
+ * @property {number} number @property {number} generation @property {WebAssembly.Memory} memory @property {Tenant} tenant
+ * @property {boolean} lost a worker died in it, which may go on writing for a moment: its memory is for nobody else
  *
  * @typedef {object} Thread
  * @property {Worker} worker
@@ -37,8 +39,9 @@ const INITIAL_PAGES = 256;
 /** A worker that is in one slice for so long is taken for dead: slices take 6 ms. */
 const DEAD_MS = 30_000;
 const WATCH_MS = 2_000;
-/** How long a worker may go on after it was ended. */
+/** How long a worker may go on after it was ended: to the end of its slice, or, when it hangs, until the browser uses force. */
 const ENDING_MS = 250;
+const FORCED_MS = 2_500;
 /** How long workers and memories are kept when there is no machine. */
 const LINGER_MS = 3_000;
 
@@ -98,7 +101,7 @@ export class Threads {
     const number = this.#queue.queue_add();
     if (number < 0) throw new Tab86Error("too-many-vms", `A pool has room for ${this.capacity} machines: close one first.`);
     try {
-      const place = { number, generation: this.#queue.queue_generation(number), memory: this.#takeMemory(bytes), tenant };
+      const place = { number, generation: this.#queue.queue_generation(number), memory: this.#takeMemory(bytes), tenant, lost: false };
       this.#places.set(number, place);
       const before = this.#threads.length;
       if (before < Math.min(this.#limit, this.#places.size)) this.#addThread(before);
@@ -147,6 +150,7 @@ export class Threads {
     await this.request(number, REQUEST.REMOVE);
     this.#places.delete(number);
     await Promise.all(this.#threads.map((_, worker) => this.#ask(worker, { type: REQUEST.DETACH, place: number, generation })));
+    if (place.lost) return;
     await this.#ask(number % this.#threads.length, { type: REQUEST.CLEAR, memory });
     if (this.#threads.length) this.#free.push(memory);
   }
@@ -283,15 +287,15 @@ export class Threads {
       // Even: it does nothing. A page that itself slept has not watched.
       const slept = now - busy.since > DEAD_MS + 2 * WATCH_MS;
       if (count !== busy.count || count % 2 === 0 || slept) Object.assign(busy, { count, since: now });
-      else if (now - busy.since > DEAD_MS) this.#replace(number, thread, "it hung");
+      else if (now - busy.since > DEAD_MS) this.#replace(number, thread, "it hung", FORCED_MS);
     }
   }
 
   /**
    * A worker died: what it had in hand is lost, all else goes on with a new one.
-   * @param {number} number @param {Thread} thread @param {string} why
+   * @param {number} number @param {Thread} thread @param {string} why @param {number} [ending] how long it may go on
    */
-  #replace(number, thread, why) {
+  #replace(number, thread, why, ending = ENDING_MS) {
     if (this.#threads[number] !== thread || thread.ended) return;
     thread.ended = true;
     for (const place of this.#places.keys()) this.#queue.queue_detach(number, place);
@@ -303,7 +307,7 @@ export class Threads {
       return place ?? -1;
     });
     // A thread may go on for a moment after `terminate`: until then its machine may come back whole.
-    window.setTimeout(() => this.#bury(number, thread, lost, error), ENDING_MS);
+    window.setTimeout(() => this.#bury(number, thread, lost, error), ending);
   }
 
   /** @param {number} number @param {Thread} thread @param {number[]} lost places @param {Tab86Error} error */
@@ -321,8 +325,10 @@ export class Threads {
 
   /** @param {number} place @param {Tab86Error} error */
   #lose(place, error) {
-    const tenant = this.#places.get(place)?.tenant;
-    if (!tenant) return;
+    const lost = this.#places.get(place);
+    if (!lost) return;
+    const { tenant } = lost;
+    lost.lost = true;
     this.#queue.queue_stop(place);
     this.#notify(this.#queue.queue_release(place));
     Atomics.notify(this.#words, this.#queue.queue_word(place) >> 2);

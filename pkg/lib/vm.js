@@ -93,14 +93,14 @@ export class Vm extends EventTarget {
   }
 
   /** @param {import("./net/vm-network.js").NetworkSetup} setup */
-  #plugIn({ mac, ...place }) {
-    this.#network = new VmNetwork(mac, {
+  #plugIn({ mac, guestMac, ...place }) {
+    this.#network = new VmNetwork({ mac, guestMac }, {
       // A machine that stands still misses what is sent to it, as one that is off.
       receive: (frame) => this.#state === "running" && this.#link.sendFrame(frame),
       plug: (up) => this.#state === "closed" || this.#input(INPUT.NET_LINK, [up ? 1 : 0]),
       changed: (state, message) => this.dispatchEvent(eventWith("network", { state, message })),
     });
-    // A clone's is as the original's was.
+    // A clone's is as the original's was: its guest sees the cable go out and in, and may ask for an address.
     this.#input(INPUT.NET_LINK, [0]);
     this.#network.connect(place);
   }
@@ -114,7 +114,7 @@ export class Vm extends EventTarget {
 
   /** For the pool: the copy of this machine. @param {HTMLCanvasElement | null} canvas */
   async copy(canvas) {
-    const parts = { memory: this.#bytes, network: this.#network?.setup ?? null };
+    const parts = { memory: this.#bytes, network: this.#network?.cloned ?? null };
     const copy = await Vm.create((events) => this.#link.clone(events), parts, canvas, this.#owner);
     copy.#serial = [...this.#serial];
     if (this.#state === "running" || this.#state === "halted") await copy.#ask(REQUEST.START);
@@ -271,7 +271,7 @@ export class Vm extends EventTarget {
 
   /** @returns {Promise<Blob>} */
   async saveState() {
-    throw new Tab86Error("not-supported", "Saving a machine's state is not supported yet.");
+    return new Blob([await this.#ask(REQUEST.SAVE_STATE)], { type: "application/octet-stream" });
   }
 
   stats() {

@@ -18,7 +18,8 @@ pub const AFFINITY_US: u64 = 300;
 /// The most that is taken off a VM's virtual time when the next one is chosen.
 pub(crate) const MOST_CREDIT_US: u64 = Priority::Visible.lead() + BOOST_US + AFFINITY_US;
 
-/// The most CPU time that each other VM may get while a ready VM waits, if slices take [`SLICE_US`] at most. The VM
+/// The most CPU time that each other VM may get while a ready VM waits, if slices take [`SLICE_US`] at most. (Whoever runs
+/// them sees to that: a longer one adds its excess, once for each VM. In the page a slice's budget is work, not time.) The VM
 /// that waits may have borrowed all that it can, and two slices (one that it began then and one beside a slice of the
 /// VM that was behind it); now it waits until the other has caught up, has borrowed as much, and has ended its slice.
 ///

@@ -3,7 +3,8 @@
 //!
 //! `cargo run --release -p tab86-relay --example load -- --clients 500 --seconds 600`
 //!
-//! Prints the relay's memory, latencies by kind (p50, p99), and how evenly the clients were served.
+//! Prints the relay's memory, latencies by kind (p50, p99), how evenly the clients were served, and datagrams that the
+//! host's own sockets lost. With `--restart-at SECONDS` the relay is killed then and started again on the same port.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -37,6 +38,9 @@ struct Arguments {
     /// Mean pause of the others between two exchanges
     #[arg(long, default_value_t = 250)]
     pause_ms: u64,
+    /// Kill the relay after so many seconds and start it again
+    #[arg(long)]
+    restart_at: Option<u64>,
     /// The relay's binary [default: beside this example]
     #[arg(long)]
     relay: Option<PathBuf>,
@@ -59,6 +63,9 @@ struct Record {
     exchanges: u64,
     longest_gap: Duration,
     failures: u64,
+    /// Times the connection was lost, and how long the longest took to come back, address included.
+    reconnects: u64,
+    longest_outage: Duration,
 }
 
 /// A server: reads a request of 8 bytes (to send, to receive), does both, and closes.
@@ -98,13 +105,14 @@ async fn servers() -> (SocketAddr, SocketAddr) {
     addresses
 }
 
-fn start_relay(arguments: &Arguments) -> (Child, SocketAddr) {
+fn start_relay(arguments: &Arguments, port: u16) -> (Child, SocketAddr) {
     let path = arguments.relay.clone().unwrap_or_else(|| {
         let own = std::env::current_exe().expect("a path");
         own.parent().and_then(|p| p.parent()).expect("target/PROFILE").join("tab86-relay")
     });
     let mut child = Command::new(&path)
-        .args(["--listen=127.0.0.1:0", "--allow=127.0.0.1", "--max-connections-per-ip=100000", "--log-format=json"])
+        .arg(format!("--listen=127.0.0.1:{port}"))
+        .args(["--allow=127.0.0.1", "--max-connections-per-ip=100000", "--log-format=json"])
         .args(["--max-clients-per-room=256", "--max-rooms=1000", "--flows-per-ip=100000", "--flows-total=100000"])
         .args(&arguments.flags)
         .stderr(Stdio::piped())
@@ -194,6 +202,27 @@ async fn tcp(guest: &mut Guest, port: u16, send: usize, receive: usize) -> u64 {
     if whole { (sent + got) as u64 } else { 0 }
 }
 
+/// Datagrams that the sockets of this host had no room for.
+fn lost_by_sockets() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(|line| line.split(' '));
+    let (Some(mut names), Some(mut values)) = (rows.next(), rows.next()) else { return 0 };
+    let index = names.position(|name| name == "RcvbufErrors");
+    index.and_then(|index| values.nth(index)).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// Connects again, with pauses as the page's cable has them at first.
+async fn rejoin(relay: SocketAddr, n: u32, noise: &mut Noise) -> Guest {
+    loop {
+        tokio::time::sleep(Duration::from_millis(250 + noise.below(250) as u64)).await;
+        if let Ok(socket) = support::try_connect(relay, &format!("/r/room-{}", n / ROOM)).await {
+            let mut guest = Guest::attach(socket, n + 1);
+            guest.dhcp().await;
+            return guest;
+        }
+    }
+}
+
 async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16), ready: Arc<Barrier>) -> Record {
     let mut guest = Guest::join(relay, &format!("room-{}", n / ROOM), n + 1).await;
     let mut noise = Noise(u64::from(n) * 7919 + 1);
@@ -204,7 +233,13 @@ async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16),
     let mut last = Instant::now();
     let end = last + Duration::from_secs(arguments.seconds);
     let mut number = 0;
-    while !guest.closed && Instant::now() < end {
+    while Instant::now() < end {
+        if guest.closed {
+            let lost = Instant::now();
+            guest = rejoin(relay, n, &mut noise).await;
+            record.reconnects += 1;
+            record.longest_outage = record.longest_outage.max(lost.elapsed());
+        }
         number += 1;
         let greedy = n < arguments.greedy;
         let kind = if greedy { 4 } else { noise.below(4) };
@@ -230,6 +265,9 @@ async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16),
             3 => tcp(&mut guest, to.0, SMALL, 0).await,
             _ => tcp(&mut guest, to.0, 0, LARGE).await,
         };
+        if guest.closed {
+            continue;
+        }
         if bytes == 0 {
             record.failures += 1;
         } else {
@@ -247,17 +285,15 @@ async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16),
             neighbours(&mut guest, 0);
         }
     }
-    if guest.closed {
-        record.failures += 1;
-    }
     record
 }
 
 fn main() {
     let arguments = Arguments::parse();
-    let (mut child, relay) = start_relay(&arguments);
-    let pid = child.id();
-    let empty = memory(pid).0;
+    let (child, relay) = start_relay(&arguments, 0);
+    let empty = memory(child.id()).0;
+    let child = Arc::new(Mutex::new(child));
+    let lost_before = lost_by_sockets();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let records = Arc::new(Mutex::new(Vec::new()));
     let samples = Arc::new(Mutex::new(Vec::new()));
@@ -270,9 +306,17 @@ fn main() {
             tasks.push(tokio::spawn(task));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let sampling = Arc::clone(&samples);
+        let (sampling, process) = (Arc::clone(&samples), Arc::clone(&child));
+        let again = arguments.clone();
         let sampler = tokio::spawn(async move {
-            loop {
+            for second in 0.. {
+                if again.restart_at == Some(second) {
+                    let mut child = process.lock().expect("whole");
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    *child = start_relay(&again, relay.port()).0;
+                }
+                let pid = process.lock().expect("whole").id();
                 sampling.lock().expect("whole").push(memory(pid).0);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -285,12 +329,14 @@ fn main() {
         }
         sampler.abort();
     });
+    let pid = child.lock().expect("whole").id();
     let peak = memory(pid).1;
     let metrics = fetch_metrics(relay);
     let cpu = processor(pid);
-    let _ = child.kill();
-    let _ = child.wait();
+    let _ = child.lock().expect("whole").kill();
+    let _ = child.lock().expect("whole").wait();
     report(&arguments, &records.lock().expect("whole"), &samples.lock().expect("whole"), empty, peak);
+    println!("datagrams that the host's sockets lost: {}", lost_by_sockets() - lost_before);
     println!("processor time: relay {cpu:.1} s, this load {:.1} s", processor(std::process::id()));
     for line in metrics.lines().filter(|l| !l.starts_with('#') && !l.ends_with(" 0")) {
         println!("  {line}");
@@ -301,7 +347,7 @@ fn fetch_metrics(relay: SocketAddr) -> String {
     use std::io::{Read, Write};
     let mut text = String::new();
     if let Ok(mut stream) = std::net::TcpStream::connect(relay) {
-        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
         let _ = stream.read_to_string(&mut text);
     }
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
@@ -335,6 +381,12 @@ fn report(arguments: &Arguments, records: &[Record], samples: &[u64], empty: u64
     }
     let bytes: u64 = records.iter().map(|r| r.bytes).sum();
     println!("bytes: {:.1} MB/s", bytes as f64 / 1e6 / arguments.seconds as f64);
+    let reconnects: u64 = records.iter().map(|r| r.reconnects).sum();
+    if reconnects > 0 {
+        let back = records.iter().filter(|r| r.reconnects > 0).count();
+        let outage = records.iter().map(|r| r.longest_outage).max().unwrap_or_default();
+        println!("reconnected: {back} clients, {reconnects} times; longest outage {:.2} s", outage.as_secs_f64());
+    }
     let polite = records.get(arguments.greedy as usize..).unwrap_or_default();
     let mut counts: Vec<u64> = polite.iter().map(|r| r.exchanges).collect();
     counts.sort_unstable();

@@ -9,8 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::{GATEWAY, Guest, Noise, PATIENCE, checksum, real_relay, udp_frame};
+use tab86_relay::net::SystemDialer;
+use tab86_relay::room::Rooms;
+use tab86_relay::shared::Shared;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Semaphore;
 
 /// A small HTTP/1.0 server: GET /N sends N bytes of noise, POST answers with length and checksum of the body.
 async fn http_server() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -252,6 +256,39 @@ async fn datagrams_go_there_and_back_also_large_ones() {
     assert_eq!((length, fragments), (4208, 3));
     drop(guest);
     relay.stop().await;
+}
+
+/// Associations end when nothing moved for a while. A datagram that comes just then must not end with them: this thread
+/// is the only one that runs the flows, so when it sleeps both have happened before any of them looks.
+#[tokio::test]
+async fn a_datagram_at_the_end_of_an_idle_association_is_answered() {
+    const SOURCES: std::ops::Range<u16> = 5000..5040;
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((length, from)) = server.recv_from(&mut buffer) {
+            let _ = server.send_to(&buffer[..length], from);
+        }
+    });
+    let settings = support::settings(&[&format!("--allow=127.0.0.1:{port}"), "--udp-idle=1"]);
+    let shared = Shared::new(settings, Arc::new(SystemDialer), support::Recorder::new());
+    let rooms = Rooms::new(Arc::new(shared));
+    let mut member = rooms.join("idle", Arc::new(Semaphore::new(1000))).unwrap();
+    let mut frames = member.take_frames().unwrap();
+    let (mac, ip) = (support::mac(1), Ipv4Addr::new(10, 86, 0, 50));
+    for round in ["first", "second"] {
+        for source in SOURCES {
+            let frame = udp_frame(mac, support::GATEWAY_MAC, (ip, source), (GATEWAY, port), round.as_bytes());
+            member.room.input(&member.port, frame.into());
+        }
+        for answered in 0..SOURCES.len() {
+            let answer = tokio::time::timeout(PATIENCE, frames.recv()).await;
+            let frame = answer.unwrap_or_else(|_| panic!("{round}: {answered} answers")).unwrap();
+            assert_eq!(support::read_udp(&frame).unwrap().2, round.as_bytes());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
 }
 
 #[tokio::test]

@@ -1,60 +1,40 @@
 // Figures of the worker pool with Debian guests in Chromium: shares, latency, scaling, idle cost, memory, clones.
-//   node tests/bench/pool.mjs [share|scale|idle|memory|clone]…     needs build/site (`cargo xtask build`)
+//   node tests/bench/pool.mjs [share|scale|frames|slices|idle|memory|clone]…     needs build/site (`cargo xtask build`)
 // A machine with other work on it gives other figures: run it alone.
-import fs from "node:fs";
+import { bootFloppy, fillerFloppy, painterFloppy, THEN } from "../browser/lib/boot-sector.mjs";
 import { launch, openPage } from "../browser/lib/browser.mjs";
 import { serveSite } from "../browser/lib/server.mjs";
+import { IDEAL } from "./lib/ideal.mjs";
+import { isWorker, memoryMiB, threads, usedSince } from "./lib/processes.mjs";
 
 const WORKERS = 2;
-const MIB = 2 ** 20;
-const wanted = process.argv.slice(2);
-const site = await serveSite();
+/** Pairs of measurements of `scale`. */
+const ROUNDS = 7;
+const verbose = process.argv.includes("--verbose");
+const wanted = process.argv.slice(2).filter((name) => !name.startsWith("-"));
+const FILES = {
+  "/files/spin.img": bootFloppy("spinning\r\n", THEN.spin),
+  "/files/stuck.img": bootFloppy("stuck\r\n", THEN.spinForEver),
+  "/files/triple.img": bootFloppy("falling\r\n", THEN.tripleFault),
+  "/files/filler.img": fillerFloppy(),
+  "/files/painter.img": painterFloppy(1024, 768),
+  "/files/big-painter.img": painterFloppy(2560, 1600),
+  "/files/switcher.img": bootFloppy("switching\r\n", THEN.switcher),
+};
+const site = await serveSite({ files: FILES });
+/** Without cross-origin isolation: a worker for each machine, and messages. */
+const plain = await serveSite({ files: FILES, isolated: false });
 const browser = await launch();
-
-/** All processes of the browser. */
-function processes() {
-  const children = new Map();
-  for (const pid of fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      const parent = fs.readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1).split(" ")[1];
-      children.set(parent, [...(children.get(parent) ?? []), pid]);
-    } catch { /* it ended */ }
-  }
-  const all = [];
-  const visit = (pid) => (children.get(pid) ?? []).forEach((child) => { all.push(child); visit(child); });
-  visit(String(process.pid));
-  return all;
-}
-
-/** Seconds of processor time that the browser has used. */
-function cpuSeconds() {
-  let ns = 0;
-  for (const pid of processes()) {
-    try {
-      for (const thread of fs.readdirSync(`/proc/${pid}/task`)) ns += Number(fs.readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]);
-    } catch { /* it ended */ }
-  }
-  return ns / 1e9;
-}
-
-/** Memory of the browser in MiB (proportional set size). */
-function memoryMiB() {
-  let kib = 0;
-  for (const pid of processes()) {
-    try {
-      kib += Number(/^Pss:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/smaps_rollup`, "latin1"))?.[1] ?? 0);
-    } catch { /* it ended */ }
-  }
-  return kib / 1024;
-}
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const list = (numbers, digits = 1) => numbers.map((n) => n.toFixed(digits)).join(" ");
+const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+const median = (numbers) => quantile(numbers, 0.5);
 const quantile = (numbers, q) => [...numbers].sort((a, b) => a - b)[Math.min(numbers.length - 1, Math.floor(q * numbers.length))];
 
 /** A page with a pool and a short way to boot Debian. */
-async function withPage(use) {
-  const page = await openPage(browser, `${site.origin}/pkg/package.json`);
+async function withPage(use, workers = WORKERS, from = site) {
+  const page = await openPage(browser, `${from.origin}/pkg/package.json`);
   await page.evaluate(async (workers) => {
     const { createPool } = await import("/pkg/tab86.js");
     window.pool = await createPool({ workers, maxMemory: 2 ** 34 });
@@ -73,8 +53,29 @@ async function withPage(use) {
       const span = performance.now() - at;
       return vms.map((vm, i) => Number(vm.stats().instructions - begin[i]) / span / 1000);
     };
+    window.boot = async (name, options) => {
+      const vm = await pool.createVm({ memory: 16 << 20, fda: `/files/${name}.img`, ...options });
+      await vm.start();
+      return vm;
+    };
+    window.canvas = () => document.body.appendChild(document.createElement("canvas"));
+    // Times between animation frames, as the browser dates them and as the page gets to run them.
+    window.frames = (ms) => new Promise((resolve) => {
+      const [dated, run, end] = [[], [], performance.now() + ms];
+      let last = null;
+      requestAnimationFrame(function tick(now) {
+        const at = performance.now();
+        if (last) {
+          dated.push(now - last.now);
+          run.push(at - last.at);
+        }
+        last = { now, at };
+        if (at < end) requestAnimationFrame(tick);
+        else resolve({ dated, run });
+      });
+    });
     window.busy = (vm) => vm.sendSerial("while :; do :; done &\n");
-  }, WORKERS);
+  }, workers);
   try {
     await use(page);
   } finally {
@@ -116,38 +117,121 @@ const PARTS = {
 
   async scale() {
     await withPage(async (page) => {
-      const figures = await page.evaluate(async () => {
-        const vms = [await debian(), await debian()];
+      await page.evaluate(IDEAL);
+      const ratios = [];
+      for (let i = 0; i < 5; i++) ratios.push(await page.evaluate(async () => (await ideal(2, 2000)) / (await ideal(1, 2000))));
+      console.log(`scale: two plain workers with a loop in wasm do ${list(ratios, 2)} times as much as one, median ${median(ratios).toFixed(2)}`);
+      await page.evaluate(async () => {
+        window.vms = [await debian(), await debian()];
         await Promise.all(vms.map((vm) => vm.waitForSerial("READY", 600_000)));
         await new Promise((resolve) => setTimeout(resolve, 3000));
-        busy(vms[0]);
-        busy(vms[1]);
-        await new Promise((resolve) => setTimeout(resolve, 2000));
-        const rounds = [];
-        for (let i = 0; i < 3; i++) {
-          await vms[1].pause();
-          const [one] = await run([vms[0]], 5000);
-          await vms[1].start();
-          const both = await run(vms, 5000);
-          rounds.push([one, both[0] + both[1]]);
-        }
-        return rounds;
+        vms.forEach(busy);
+        await new Promise((resolve) => setTimeout(resolve, 3000));
+        await vms[1].pause();
       });
-      for (const [one, both] of figures) console.log(`scale: one busy VM ${one.toFixed(1)} MIPS, two ${both.toFixed(1)} MIPS: ${(both / one).toFixed(2)}x`);
+      const rounds = [];
+      for (let i = 0; i < ROUNDS; i++) {
+        const round = [];
+        for (const both of [false, true]) {
+          await page.evaluate((both) => (both ? vms[1].start() : vms[1].pause()), both);
+          await sleep(300);
+          const before = threads();
+          const mips = await page.evaluate((both) => run(both ? vms : [vms[0]], 4000), both);
+          round.push({ mips: mips.reduce((a, b) => a + b), used: usedSince(before) });
+        }
+        rounds.push(round);
+        const [one, two] = round;
+        console.log(`scale: one busy VM ${one.mips.toFixed(1)} MIPS, two ${two.mips.toFixed(1)}: ${(two.mips / one.mips).toFixed(2)}x`);
+      }
+      console.log(`scale: two busy VMs do ${median(rounds.map(([one, two]) => two.mips / one.mips)).toFixed(2)} times as much as one (median of ${ROUNDS})`);
+      for (const [at, what] of ["one", "two"].entries()) {
+        const all = rounds.map((round) => round[at]);
+        const workers = all.map(({ used }) => sum(used.filter(isWorker).map(({ cpu }) => cpu)) / 4);
+        const others = all.map(({ used }) => sum(used.filter((thread) => !isWorker(thread)).map(({ cpu }) => cpu)) / 4);
+        const speed = all.map(({ mips }, i) => mips / workers[i]);
+        console.log(`scale: ${what}: workers used ${median(workers).toFixed(3)} cores at ${median(speed).toFixed(1)} MIPS for each, the rest of the browser ${median(others).toFixed(3)}`);
+        if (verbose) for (const { name, cpu, waited, turns } of all.at(-1).used.slice(0, 14)) console.log(`  ${name}: ${(cpu / 4).toFixed(4)} cores, waited ${(waited / 4).toFixed(4)}, ${(turns / 4).toFixed(0)} turns/s`);
+      }
     });
   },
 
+  async frames() {
+    const SPAN = 6000;
+    /** @param {string} what @param {string[]} names of guests without a screen @param {string} seen the guest on the screen */
+    const measure = (what, names, seen, from = site) => withPage(async (page) => {
+      const figures = await page.evaluate(async ({ names, seen, span }) => {
+        const vms = [];
+        if (seen) vms.push(await boot(seen, { canvas: canvas() }));
+        for (const name of names) vms.push(await boot(name));
+        vms.forEach((vm, i) => {
+          if (names[i - 1] === "triple") vm.addEventListener("state", ({ state }) => state === "shutdown" && void vm.reset());
+        });
+        await new Promise((resolve) => setTimeout(resolve, 4000));
+        let pictures = 0;
+        vms[0]?.addEventListener("screen", () => pictures++);
+        const [times, mips] = await Promise.all([frames(span), run(vms, span)]);
+        return { times, mips, pictures };
+      }, { names, seen, span: SPAN });
+      const { times: { dated, run }, mips, pictures } = figures;
+      const line = (times) => `p50 ${quantile(times, 0.5).toFixed(1)} p95 ${quantile(times, 0.95).toFixed(1)} p99 ${quantile(times, 0.99).toFixed(1)} most ${Math.max(...times).toFixed(1)} ms, ${times.filter((time) => time > 25).length} over 25`;
+      console.log(`frames: ${what}: ${dated.length} frames in ${SPAN / 1000} s, ${line(dated)}; begun after ${line(run)}; ${pictures} pictures${mips.length ? `; MIPS ${list(mips, 0)}` : ""}`);
+    }, WORKERS, from);
+    await measure("no machine", [], "");
+    await measure("four that spin", ["spin", "spin", "spin"], "spin");
+    await measure("one that spins beside one with interrupts off, one that triple-faults in a loop, one that fills its RAM", ["stuck", "triple", "filler"], "spin");
+    await measure("the same with messages", ["stuck", "triple", "filler"], "spin", plain);
+    await measure("1024x768 filled without end", [], "painter");
+    await measure("2560x1600 filled without end", [], "big-painter");
+    await measure("2560x1600 filled without end, beside the other three", ["stuck", "triple", "filler"], "big-painter");
+  },
+
+  async slices() {
+    for (const name of ["spin", "stuck", "filler", "painter", "switcher"]) {
+      await withPage(async (page) => {
+        const { gaps, slices } = await page.evaluate(async (name) => {
+          const [watched, other] = [await boot("spin"), await boot(name)];
+          await new Promise((resolve) => setTimeout(resolve, 5000));
+          const { port1, port2 } = new MessageChannel();
+          const turn = () => new Promise((resolve) => {
+            port1.onmessage = resolve;
+            port2.postMessage(0);
+          });
+          const [gaps, end, begin] = [[], performance.now() + 8000, other.stats().slices];
+          let [last, at] = [watched.stats().slices, performance.now()];
+          while (performance.now() < end) {
+            await turn();
+            const { slices } = watched.stats();
+            if (slices === last) continue;
+            const now = performance.now();
+            gaps.push(now - at);
+            [last, at] = [slices, now];
+          }
+          return { gaps, slices: other.stats().slices - begin };
+        }, name);
+        console.log(`slices: one worker, a machine that spins beside "${name}": from slice to slice p50 ${quantile(gaps, 0.5).toFixed(1)} p99 ${quantile(gaps, 0.99).toFixed(1)} most ${Math.max(...gaps).toFixed(1)} ms (${gaps.length} slices; the other ${slices})`);
+      }, 1);
+    }
+  },
+
   async idle() {
+    const measure = async (what) => {
+      await sleep(8000);
+      const parts = [];
+      for (let i = 0; i < 4; i++) {
+        const [before, at] = [threads(), Date.now()];
+        await sleep(10_000);
+        const span = (Date.now() - at) / 1000;
+        parts.push(usedSince(before).map(({ name, cpu, turns }) => ({ name, percent: (100 * cpu) / span, turns: turns / span })));
+      }
+      const totals = parts.map((used) => sum(used.map(({ percent }) => percent)));
+      const workers = parts.map((used) => used.filter(isWorker));
+      console.log(`idle: ${what}: ${list(totals, 2)} % of a core, median ${median(totals).toFixed(2)} (whole browser); workers ${median(workers.map((used) => sum(used.map(({ percent }) => percent)))).toFixed(2)} % with ${median(workers.map((used) => sum(used.map(({ turns }) => turns)))).toFixed(0)} wake-ups a second`);
+      if (verbose) for (const { name, percent, turns } of parts.at(-1).slice(0, 14)) console.log(`  ${name}: ${percent.toFixed(3)} %, ${turns.toFixed(1)} turns/s`);
+    };
     await withPage(async (page) => {
-      const measure = async (what) => {
-        await sleep(8000);
-        const [cpu, at] = [cpuSeconds(), Date.now()];
-        await sleep(20_000);
-        console.log(`idle: ${what}: ${((100 * (cpuSeconds() - cpu)) / ((Date.now() - at) / 1000)).toFixed(2)} % of a core (whole browser)`);
-      };
       await measure("no machine");
       await page.evaluate(async () => {
-        window.vms = [await debian({ canvas: document.createElement("canvas") })];
+        window.vms = [await debian({ canvas: canvas() })];
         await vms[0].waitForSerial("READY", 600_000);
       });
       await measure("1 idle Debian, visible");
@@ -157,17 +241,30 @@ const PARTS = {
       });
       await measure("8 idle Debians, one visible");
     });
+    const page = await openPage(browser, `${site.origin}/?guest=debian`);
+    await page.waitForFunction(() => window.vm?.state === "running", null, { timeout: 60_000 });
+    await page.evaluate(() => window.vm.waitForSerial("READY", 600_000));
+    await measure("the page with one idle Debian");
+    await page.context().close();
   },
 
   async memory() {
     await withPage(async (page) => {
+      // Loaded once: the browser's debugger, which drives it here, keeps up to 200 MB of what pages fetch.
+      await page.evaluate(async () => {
+        const get = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
+        window.images = {
+          kernel: await get("/guests/debian-vmlinuz"), initrd: await get("/guests/debian-initrd.gz"),
+          bios: await get("/firmware/bios.bin"), vgaBios: await get("/firmware/vgabios-stdvga.bin"),
+        };
+      });
       await sleep(2000);
       const begin = memoryMiB();
       let most = 0;
       const began = Date.now();
       for (let i = 0; i < 50; i++) {
         await page.evaluate(async () => {
-          const vm = await debian();
+          const vm = await debian(images);
           await vm.waitForScreen(/Linux version|Booting|Decompress|Debian/i, 60_000).catch(() => {});
           await vm.close();
         });
@@ -176,9 +273,13 @@ const PARTS = {
       const took = (Date.now() - began) / 1000;
       const closed = memoryMiB();
       const workers = await page.evaluate(() => pool.workers);
-      for (let i = 0; i < 60 && memoryMiB() > begin + 64; i++) await sleep(1000);
-      const left = await page.evaluate(() => pool.workers);
-      console.log(`memory: 50 machines of 256 MiB opened and closed in ${took.toFixed(0)} s: ${begin.toFixed(0)} MiB before, at most ${most.toFixed(0)}, ${closed.toFixed(0)} after the last close (${workers} workers), ${memoryMiB().toFixed(0)} later (${left} workers)`);
+      await sleep(15_000);
+      const [waited, left] = [memoryMiB(), await page.evaluate(() => pool.workers)];
+      // What the browser has not collected yet is not lost.
+      const session = await page.context().newCDPSession(page);
+      await session.send("HeapProfiler.collectGarbage");
+      await sleep(3000);
+      console.log(`memory: 50 machines of 256 MiB opened and closed in ${took.toFixed(0)} s: ${begin.toFixed(0)} MiB before, at most ${most.toFixed(0)}, ${closed.toFixed(0)} after the last close (${workers} workers), ${waited.toFixed(0)} 15 s later (${left} workers), ${memoryMiB().toFixed(0)} once the browser has collected its garbage`);
     });
   },
 
@@ -218,4 +319,5 @@ try {
 } finally {
   await browser.close();
   await site.close();
+  await plain.close();
 }

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Capture } from "../../pkg/lib/net/capture.js";
+import { CloneAddress } from "../../pkg/lib/net/clone-address.js";
 import { addressAt, formatMac, MAX_FRAME, MIN_FRAME, parseMac } from "../../pkg/lib/net/frames.js";
 import { checkRelay, RelayCable } from "../../pkg/lib/net/relay.js";
 import { Switch } from "../../pkg/lib/net/switch.js";
@@ -315,4 +316,76 @@ test("a capture that nobody stops does not grow for ever", () => {
   const big = frame(EVERYBODY, card(1), 1514);
   for (let i = 0; i < (64 << 20) / 1514 + 10; i++) capture.record("in", big);
   assert.ok(capture.missed > 0 && capture.bytes <= 64 << 20);
+});
+
+/** The address that a cloned guest knows, its clone's own on the network, and a third. */
+const [KNOWN, OWN, THIRD] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
+const EVERYONE = [255, 255, 255, 255, 255, 255];
+const ethernet = (to, from, type, data) => Uint8Array.from([...to, ...from, type >> 8, type & 255, ...data]);
+/** From the sender's address to the target's. */
+const arp = (to, from, operation, target) =>
+  ethernet(to, from, 0x0806, [0, 1, 8, 0, 6, 4, 0, operation, ...from, 10, 0, 0, 1, ...target, 10, 0, 0, 2]);
+const dhcp = (to, from, client, [source, destination], identifier = client) =>
+  ethernet(to, from, 0x0800, [
+    0x45, 0, 1, 22, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255,
+    0, source, 0, destination, 1, 2, 0x12, 0x34,
+    1, 1, 6, 0, ...Array(24).fill(7), ...client, ...Array(10 + 192).fill(0), 0x63, 0x82, 0x53, 0x63,
+    0, 53, 1, 1, 61, 7, 1, ...identifier, 255,
+  ]);
+
+test("a clone is on the network with an address of its own, and its guest does not notice", () => {
+  const clone = new CloneAddress(KNOWN, OWN);
+  assert.deepEqual(clone.out(arp(EVERYONE, KNOWN, 1, [0, 0, 0, 0, 0, 0])), arp(EVERYONE, OWN, 1, [0, 0, 0, 0, 0, 0]));
+  assert.deepEqual(clone.in(arp(OWN, THIRD, 2, OWN)), arp(KNOWN, THIRD, 2, KNOWN));
+  assert.deepEqual(clone.out(ethernet(THIRD, KNOWN, 0x0800, [1, 2, 3])), ethernet(THIRD, OWN, 0x0800, [1, 2, 3]));
+  assert.deepEqual(clone.in(ethernet(EVERYONE, THIRD, 0x0800, [1])), ethernet(EVERYONE, THIRD, 0x0800, [1]));
+});
+
+test("a clone and its original can talk: each sees the other under an address that is not its own", () => {
+  const clone = new CloneAddress(KNOWN, OWN);
+  assert.deepEqual(clone.in(arp(EVERYONE, KNOWN, 1, [0, 0, 0, 0, 0, 0])), arp(EVERYONE, OWN, 1, [0, 0, 0, 0, 0, 0]));
+  assert.deepEqual(clone.out(arp(OWN, KNOWN, 2, OWN)), arp(KNOWN, OWN, 2, KNOWN));
+});
+
+test("a clone asks for an IP address under its own name", () => {
+  const clone = new CloneAddress(KNOWN, OWN);
+  const asked = dhcp(EVERYONE, OWN, OWN, [68, 67]);
+  asked.set([0, 0], 14 + 20 + 6);
+  assert.deepEqual(clone.out(dhcp(EVERYONE, KNOWN, KNOWN, [68, 67])), asked);
+  const answer = clone.in(dhcp(OWN, THIRD, OWN, [67, 68], THIRD));
+  assert.deepEqual([addressAt(answer, 0), addressAt(answer, 14 + 28 + 28)], [addressAt(KNOWN, 0), addressAt(KNOWN, 0)]);
+  // Other UDP, and pieces of messages, are data.
+  const other = dhcp(EVERYONE, KNOWN, KNOWN, [68, 53]);
+  assert.deepEqual(clone.out(other).slice(14), other.slice(14));
+  const piece = dhcp(EVERYONE, KNOWN, KNOWN, [68, 67]);
+  piece[14 + 6] = 0x20;
+  assert.deepEqual(clone.out(piece).slice(14), piece.slice(14));
+});
+
+test("a clone whose guest takes the clone's own address is left alone", () => {
+  const clone = new CloneAddress(KNOWN, OWN);
+  assert.deepEqual(clone.out(ethernet(THIRD, OWN, 0x0800, [1])), ethernet(THIRD, OWN, 0x0800, [1]));
+  assert.deepEqual(clone.in(ethernet(OWN, THIRD, 0x0800, [1])), ethernet(OWN, THIRD, 0x0800, [1]));
+  assert.deepEqual(clone.out(ethernet(THIRD, KNOWN, 0x0800, [1])), ethernet(THIRD, OWN, 0x0800, [1]), "after a restart of the guest");
+});
+
+test("frames that others hold too are not changed, and cut or wild ones harm nothing", () => {
+  const clone = new CloneAddress(KNOWN, OWN);
+  for (const whole of [dhcp(OWN, THIRD, OWN, [67, 68]), arp(OWN, THIRD, 2, OWN)]) {
+    for (let length = 0; length <= whole.length; length++) {
+      const frame = whole.slice(0, length);
+      const before = frame.slice();
+      assert.equal(clone.in(frame).length, length);
+      assert.deepEqual(frame, before);
+    }
+  }
+  let random = 1;
+  for (let round = 0; round < 2000; round++) {
+    const frame = dhcp(OWN, THIRD, OWN, [67, 68]);
+    for (let i = 0; i < 4; i++) {
+      random = (Math.imul(random, 1664525) + 1013904223) >>> 0;
+      frame[12 + ((random >>> 8) % (frame.length - 12))] = random >>> 24;
+    }
+    assert.equal(clone.in(frame).length, frame.length);
+  }
 });

@@ -2,7 +2,7 @@
 // it makes sense) with messages.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { bootFloppy, fillerFloppy, THEN } from "./lib/boot-sector.mjs";
+import { bootFloppy, fillerFloppy, painterFloppy, THEN } from "./lib/boot-sector.mjs";
 import { launch, openPage } from "./lib/browser.mjs";
 import { serveSite } from "./lib/server.mjs";
 
@@ -12,6 +12,8 @@ const FILES = {
   "/files/stuck.img": bootFloppy("stuck\r\n", THEN.spinForEver),
   "/files/triple.img": bootFloppy("falling\r\n", THEN.tripleFault),
   "/files/filler.img": fillerFloppy(),
+  "/files/painter.img": painterFloppy(2560, 1600),
+  "/files/switcher.img": bootFloppy("switching\r\n", THEN.switcher),
 };
 /** What runs in the page before anything else: the workers that tab86 starts, and short ways to make machines. */
 const PRELUDE = `
@@ -120,6 +122,50 @@ both("machines that loop, fault and fill their memory leave the others and the p
   });
   console.log(`# frame times in ms, p50 p95 p99: ${seen.frames.map((t) => t.toFixed(1)).join(" ")}; ten keys echoed in ${seen.typing.toFixed(0)} ms`);
   assert.ok(seen.faults > 3 && seen.stuckCount > 1e6 && seen.fillerCount > 10, JSON.stringify(seen));
+  assert.deepEqual(seen.problems, []);
+});
+
+both("a picture that is too big for one animation frame comes whole although the guest never stops drawing", { workers: 2 }, async (page) => {
+  const seen = await page.evaluate(async () => {
+    const canvas = document.createElement("canvas");
+    const vm = await boot86("painter", { memory: 32 << 20, canvas });
+    let pictures = 0;
+    await new Promise((resolve) => vm.addEventListener("screen", ({ width }) => width === 2560 && ++pictures === 10 && resolve(undefined)));
+    await vm.pause();
+    // Where the colour changes, from left to right and top to bottom: where the guest was when this picture was taken.
+    const changes = () => {
+      const { data } = canvas.getContext("2d").getImageData(0, 0, 2560, 1600);
+      const pixels = new Uint32Array(data.buffer);
+      const at = [];
+      for (let i = 1; i < pixels.length; i++) if (pixels[i] !== pixels[i - 1]) at.push(i);
+      return at;
+    };
+    let last = null;
+    for (let round = 0; round < 100; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const now = changes();
+      if (now.length <= 1 && last === String(now)) return { size: [canvas.width, canvas.height], problems: vm.problems };
+      last = String(now);
+    }
+    return { last, problems: vm.problems };
+  });
+  assert.deepEqual(seen, { size: [2560, 1600], problems: [] });
+});
+
+shared("a guest that is fast and then as slow as can be does not keep a worker", { workers: 1 }, async (page) => {
+  const seen = await page.evaluate(async () => {
+    const [echo, switcher] = [await boot86("echo"), await boot86("switcher")];
+    await echo.waitForScreen("echo here");
+    await switcher.waitForScreen("switching");
+    const begin = switcher.stats();
+    for (const word of ["one", "two", "three", "four"]) {
+      await echo.typeText(word);
+      await echo.waitForScreen(word);
+    }
+    const { slices, instructions } = switcher.stats();
+    return { slices: slices - begin.slices, ran: instructions > begin.instructions, problems: [...echo.problems, ...switcher.problems] };
+  });
+  assert.ok(seen.ran && seen.slices > 8, JSON.stringify(seen, (_, value) => (typeof value === "bigint" ? Number(value) : value)));
   assert.deepEqual(seen.problems, []);
 });
 

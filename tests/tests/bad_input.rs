@@ -120,7 +120,7 @@ fn impossible_machines_are_refused() {
         (["--cpu", "z80"], "486, pentium, p3 or p4, not `z80`"),
         (["--boot", "x"], "unknown boot device `x`"),
         (["--net", "user"], "not possible yet"),
-        (["--load-state", "f"], "not possible yet"),
+        (["--load-state", "no-such-file"], "cannot read no-such-file"),
         (["--type", "<F99>"], "there is no key <F99>"),
         (["--clock", "sundial"], "realtime or deterministic, not `sundial`"),
         (["--frob", "1"], "--frob"),

@@ -12,6 +12,7 @@
 //! [[run]]
 //! args = ["--fda", "{guest}/hello.img", "--hda", "{scratch}/disk.img", "--until-serial", "hello: ready"]
 //! exit = 0                   # exit status
+//! prepares = false           # true: only for the runs behind it, its figures are not compared
 //! stdout = ["…"]             # each must occur, here in what the run printed,
 //! stderr = ["…"]             # here in what it complained about,
 //! screen = ["…"]             # here on the text screen at its end
@@ -55,6 +56,8 @@ struct Run {
     args: Vec<String>,
     #[serde(default)]
     exit: i32,
+    #[serde(default)]
+    prepares: bool,
     #[serde(default)]
     stdout: Vec<String>,
     #[serde(default)]
@@ -120,6 +123,9 @@ fn perform(test: &Test, scratch: &Path) -> Result<(), String> {
     let mut figures: Option<Vec<serde_json::Value>> = None;
     for run in &test.run {
         let stats = run_once(run, scratch)?;
+        if run.prepares {
+            continue;
+        }
         let these: Vec<_> = test.same.iter().map(|name| stats[name].clone()).collect();
         match &figures {
             Some(first) if *first != these => {

@@ -1,5 +1,6 @@
-//! The Debian guest at a relay, as a user has it: DHCP, DNS, downloads, an upload and many connections at once, against a
-//! server on the loopback interface that the relay was told to allow. `TAB86_RELAY_MIB` sets the size of the transfers.
+//! Guests at a relay, as a user has it, against a server on the loopback interface that the relay was told to allow.
+//! Debian: DHCP, DNS, downloads, an upload and many connections at once; `TAB86_RELAY_MIB` sets the size of the transfers.
+//! iPXE, which has a driver of its own: DHCP, DNS and a script by HTTP.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use md5::{Digest, Md5};
@@ -11,19 +12,28 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tab86_relay::config::{Options, Settings};
 use tab86_relay::net::{Datagrams, Dialer, Resolver, Stream, SystemDialer};
+use tab86_relay::server::Running;
 
 const DEBIAN: [&str; 2] = ["debian-vmlinuz", "debian-initrd.gz"];
 /// Connections at once, and bytes that each fetches.
 const PARALLEL: usize = 50;
 const SMALL: usize = 20_000;
 
+const IPXE: [&str; 1] = ["ipxe.iso"];
+
 fn main() -> ExitCode {
-    let missing = DEBIAN.iter().find(|file| !tab86_tests::guests().join(file).is_file());
-    if let Some(file) = missing {
-        eprintln!("debian_at_the_relay is ignored: build/guests/{file} is missing: run `cargo xtask guests`");
-    }
-    let trial = Trial::test("debian_at_the_relay", debian).with_ignored_flag(missing.is_some());
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trial = |name: &str, files: &[&str], test: fn() -> Result<(), Failed>| {
+        let missing = files.iter().find(|file| !tab86_tests::guests().join(file).is_file());
+        if let Some(file) = missing {
+            eprintln!("{name} is ignored: build/guests/{file} is missing: run `cargo xtask guests`");
+        }
+        Trial::test(name, test).with_ignored_flag(missing.is_some())
+    };
+    let trials = vec![
+        trial("debian_at_the_relay", &DEBIAN, debian),
+        trial("ipxe_runs_a_script_from_the_relays_side", &IPXE, ipxe),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// Connects to the loopback interface and nowhere else.
@@ -82,7 +92,10 @@ fn content(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// `GET /big` and `GET /small`.
+/// A script for iPXE. Variables are put in by iPXE: the words to look for are not in the file.
+const SCRIPT: &[u8] = b"#!ipxe\necho script ${net0/mac} has ${net0/ip}, next ${net0/gateway}\n";
+
+/// `GET /big`, `GET /small` and `GET /script`.
 fn serve_http(mut stream: TcpStream, big: &[u8]) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut request = String::new();
@@ -93,24 +106,73 @@ fn serve_http(mut stream: TcpStream, big: &[u8]) -> std::io::Result<()> {
             break;
         }
     }
-    let body = if request.contains("/big") { big } else { &big[..SMALL] };
+    let body = match request.split(' ').nth(1) {
+        Some("/big") => big,
+        Some("/script") => SCRIPT,
+        _ => &big[..SMALL],
+    };
     write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(body)
 }
 
-fn debian() -> Result<(), Failed> {
-    let mib: usize = std::env::var("TAB86_RELAY_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
-    let big = Arc::new(content(mib << 20));
+/// A web server on the loopback interface with `big`; its port.
+fn web_server(big: &Arc<Vec<u8>>) -> std::io::Result<u16> {
     let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let sink = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let (web_port, sink_port) = (web.local_addr()?.port(), sink.local_addr()?.port());
-    let served = Arc::clone(&big);
+    let port = web.local_addr()?.port();
+    let served = Arc::clone(big);
     std::thread::spawn(move || {
         for stream in web.incoming().flatten() {
             let big = Arc::clone(&served);
             std::thread::spawn(move || serve_http(stream, &big));
         }
     });
+    Ok(port)
+}
+
+/// A relay that knows the name files.lan and lets guests reach these ports of the host.
+fn start_relay(runtime: &tokio::runtime::Runtime, ports: &[u16]) -> Result<Running, Failed> {
+    let flags =
+        ["tab86-relay", "--listen=127.0.0.1:0", "--dns-host=files.lan=10.86.0.1", "--rate-up=0", "--rate-down=0"];
+    let allow = ports.iter().map(|port| format!("--allow=127.0.0.1:{port}"));
+    let options = <Options as clap::Parser>::try_parse_from(flags.into_iter().map(String::from).chain(allow))?;
+    let settings = Settings::load(options)?;
+    Ok(runtime.block_on(tab86_relay::server::start(settings, Arc::new(Loopback), Arc::new(NoNames)))?)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+}
+
+/// Autoboot gets an address and finds nothing to boot there; then the command line does what a script would.
+fn ipxe() -> Result<(), Failed> {
+    let web_port = web_server(&Arc::new(content(SMALL)))?;
+    let runtime = runtime()?;
+    let relay = start_relay(&runtime, &[web_port])?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tab86-under-test"));
+    command.args(["run", "--timeout", "300", "--mac", "02:00:00:00:86:03", "--boot", "d", "--cdrom"]);
+    command.arg(tab86_tests::guests().join(IPXE[0]));
+    command.args(["--net", &format!("relay=ws://{}/r/ipxe", relay.addresses[0])]);
+    command.args(["--until-screen", "Ctrl-B", "--type", "<Ctrl-KeyB>", "--until-screen", "iPXE>"]);
+    // In one line: what is typed while it works is lost.
+    command.args(["--type", &format!("dhcp && chain http://files.lan:{web_port}/script\\n")]);
+    command.args(["--until-screen", "script 02:00:00:00:86:03 has 10.86."]);
+    let out = command.args(["--screen-text", "-"]).output()?;
+    let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains("next 10.86.0.1"), "{said}");
+    let metrics = &relay.shared.metrics;
+    assert!(metrics.dhcp_leases_total.get() >= 1 && metrics.dns_queries_total.get() >= 1);
+    println!("{said}");
+    runtime.block_on(relay.stop());
+    Ok(())
+}
+
+fn debian() -> Result<(), Failed> {
+    let mib: usize = std::env::var("TAB86_RELAY_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let big = Arc::new(content(mib << 20));
+    let web_port = web_server(&big)?;
+    let sink = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sink_port = sink.local_addr()?.port();
     let (uploaded, upload) = mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = sink.accept().expect("an upload");
@@ -119,13 +181,8 @@ fn debian() -> Result<(), Failed> {
         let _ = uploaded.send(data);
     });
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let allow = [format!("127.0.0.1:{web_port}"), format!("127.0.0.1:{sink_port}")];
-    let flags = ["tab86-relay", "--listen", "127.0.0.1:0", "--allow", &allow[0], "--allow", &allow[1]];
-    let more = ["--dns-host", "files.lan=10.86.0.1", "--rate-up", "0", "--rate-down", "0"];
-    let options = <Options as clap::Parser>::try_parse_from(flags.into_iter().chain(more))?;
-    let settings = Settings::load(options)?;
-    let relay = runtime.block_on(tab86_relay::server::start(settings, Arc::new(Loopback), Arc::new(NoNames)))?;
+    let runtime = runtime()?;
+    let relay = start_relay(&runtime, &[web_port, sink_port])?;
     let address = relay.addresses[0];
 
     let url = format!("http://files.lan:{web_port}");

@@ -1,7 +1,7 @@
 //! Images that stay outside the VM's memory: the page brings 256 KiB chunks (by HTTP Range or from a Blob) when the
 //! guest asks for them, into the slots of a mailbox in the machine's memory. Writes stay in the chunks, so the source is never changed (overlay).
 
-use emulator_core::devices::block::{BlockBackend, BlockError, BlockStatus};
+use emulator_core::devices::block::{BlockBackend, BlockError, BlockStatus, CLUSTER, OverlayData};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const CHUNK: u64 = 256 << 10;
 /// Unwritten chunks kept per image (64 MiB); the oldest goes first.
 const KEEP: usize = 256;
+
+/// Pieces of a snapshot in a chunk.
+const CLUSTERS: u64 = CHUNK / CLUSTER;
+const SECTOR: usize = 512;
 
 /// Chunks that may be on their way into the machine at once; `pkg/lib/streams.js` has the same.
 pub const SLOTS: usize = 4;
@@ -48,6 +52,8 @@ struct State {
     /// Chunks being fetched.
     asked: Vec<u64>,
     error: Option<String>,
+    /// What a snapshot's guest had written: goes into each chunk as it arrives, and makes it a written one.
+    restored: OverlayData,
 }
 
 /// The host's end of a streamed image.
@@ -99,8 +105,11 @@ impl Stream {
                 state.chunks.remove(&oldest);
             }
         }
-        state.chunks.insert(chunk, data.into());
-        state.clean.push_back(chunk);
+        let mut data: Box<[u8]> = data.into();
+        if patch(&state.restored, chunk, &mut data) == 0 {
+            state.clean.push_back(chunk);
+        }
+        state.chunks.insert(chunk, data);
         state.error = None;
     }
 
@@ -114,6 +123,22 @@ impl Stream {
     fn chunk_len(&self, chunk: u64) -> u64 {
         self.len.saturating_sub(chunk.saturating_mul(CHUNK)).min(CHUNK)
     }
+}
+
+/// Puts the sectors of `written` that lie in a chunk into it; how many there were.
+fn patch(written: &OverlayData, chunk: u64, data: &mut [u8]) -> usize {
+    let mut count = 0;
+    for (n, valid, bytes) in written.clusters().filter(|(n, ..)| n / CLUSTERS == chunk) {
+        for sector in (0..8).filter(|s| valid >> s & 1 != 0) {
+            let from = sector * SECTOR;
+            let at = (n % CLUSTERS * CLUSTER) as usize + from;
+            if let (Some(to), Some(new)) = (data.get_mut(at..at + SECTOR), bytes.get(from..from + SECTOR)) {
+                to.copy_from_slice(new);
+                count += 1;
+            }
+        }
+    }
+    count
 }
 
 /// The machine's end of a streamed image.
@@ -198,6 +223,24 @@ impl BlockBackend for StreamedBlock {
             }
         })
     }
+
+    fn written(&self) -> Option<OverlayData> {
+        let state = self.stream.state();
+        let mut all = state.restored.clone();
+        for (chunk, data) in state.chunks.iter().filter(|(chunk, _)| !state.clean.contains(chunk)) {
+            for (bytes, n) in data.chunks(CLUSTER as usize).zip(chunk * CLUSTERS..) {
+                all.insert(n, 0xff, bytes.to_vec());
+            }
+        }
+        Some(all)
+    }
+
+    fn set_written(&mut self, data: OverlayData) {
+        let mut state = self.stream.state();
+        state.chunks.clear();
+        state.clean.clear();
+        state.restored = data;
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +249,29 @@ mod tests {
 
     fn pattern(chunk: u64, len: usize) -> Vec<u8> {
         (0..len).map(|i| (chunk as usize * 7 + i) as u8).collect()
+    }
+
+    #[test]
+    fn what_was_written_goes_through_a_snapshot() {
+        let stream = Stream::new(CHUNK * 2 + 512);
+        let mut block = StreamedBlock::new(&stream, false);
+        for chunk in 0..3 {
+            stream.provide(chunk, pattern(chunk, stream.chunk_len(chunk) as usize));
+        }
+        assert_eq!(block.write(CHUNK * 2, &[0xaa; 512]), Ok(BlockStatus::Ready));
+        assert_eq!(block.write(512, &[0xbb; 512]), Ok(BlockStatus::Ready));
+        let saved = block.written().expect("an overlay");
+        let stream = Stream::new(CHUNK * 2 + 512);
+        let mut copy = StreamedBlock::new(&stream, false);
+        copy.set_written(saved.clone());
+        assert_eq!(copy.written(), Some(saved), "before any chunk is there");
+        for chunk in 0..3 {
+            stream.provide(chunk, pattern(chunk, stream.chunk_len(chunk) as usize));
+        }
+        let (mut a, mut b) = (vec![0; CHUNK as usize * 2 + 512], vec![1; CHUNK as usize * 2 + 512]);
+        assert_eq!(block.read(0, &mut a), Ok(BlockStatus::Ready));
+        assert_eq!(copy.read(0, &mut b), Ok(BlockStatus::Ready));
+        assert!(a == b);
     }
 
     #[test]

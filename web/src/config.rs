@@ -4,6 +4,7 @@ use crate::blocks::{Stream, StreamedBlock};
 use crate::error::js_error;
 use emulator_core::cpu::state::CpuModel;
 use emulator_core::devices::block::{BlockBackend, MemoryBlock};
+use emulator_core::jit::Heat;
 use emulator_core::machine::{ClockMode, DriveConfig, MachineConfig, NetworkConfig, NetworkKind};
 use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue};
@@ -28,6 +29,11 @@ struct Settings {
     start_time: f64,
     /// A network card.
     network: Option<Network>,
+    /// Whether hot code is compiled.
+    jit: Option<bool>,
+    /// For tests: executions before code is compiled, and a seed that makes them differ.
+    jit_threshold: Option<u32>,
+    jit_seed: Option<u32>,
 }
 
 /// A network card.
@@ -37,11 +43,11 @@ struct Network {
     mac: [u8; 6],
 }
 
-/// Reads a whole setup; the streams are the worker's ends of streamed images, in the order fda, fdb, hda, hdb, cdrom.
+/// Reads a whole setup; the heat is that of the fast tier, if it is wanted; the streams are the worker's ends of streamed images, in the order fda, fdb, hda, hdb, cdrom.
 ///
 /// # Errors
 /// An `Error` when a value has the wrong type or an unknown name.
-pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Stream>), JsValue> {
+pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Stream>, Option<Heat>), JsValue> {
     let settings: Settings = serde_wasm_bindgen::from_value(setup.clone())
         .map_err(|error| js_error("bad-options", &format!("An option of the machine has a wrong type: {error}.")))?;
     let mut streams = Vec::new();
@@ -70,7 +76,15 @@ pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Strea
         debug_exit: None,
         network: settings.network.map(|Network { mac }| NetworkConfig { mac, kind: NetworkKind::Pci }),
     };
-    Ok((config, streams))
+    let mut heat = Heat::default();
+    heat.threshold = settings.jit_threshold.unwrap_or(heat.threshold);
+    heat.seed = settings.jit_seed.unwrap_or(heat.seed);
+    Ok((config, streams, settings.jit.unwrap_or(true).then_some(heat)))
+}
+
+/// The snapshot to start from.
+pub fn state(setup: &JsValue) -> Option<Vec<u8>> {
+    bytes(setup, "state")
 }
 
 fn cpu_model(name: &str) -> Result<CpuModel, JsValue> {

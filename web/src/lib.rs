@@ -6,6 +6,8 @@ mod blocks;
 mod config;
 mod error;
 mod header;
+#[cfg(target_arch = "wasm32")]
+mod jit;
 mod network;
 mod pace;
 #[cfg(target_arch = "wasm32")]
@@ -89,6 +91,26 @@ pub fn settle(now: f64) -> Result<u32, JsValue> {
     with(|vm| vm.settle(now))
 }
 
+/// Makes the compiled functions of the machine that this instance lacks, from module number `have` on. Returns the number
+/// of the next module.
+#[cfg(target_arch = "wasm32")]
+#[wasm_bindgen]
+pub fn link(have: u32) -> u32 {
+    jit::link(have)
+}
+
+/// Registers, flags and counts, for tools that compare runs.
+#[wasm_bindgen]
+pub fn registers() -> Result<Vec<u64>, JsValue> {
+    with(|vm| vm.registers())
+}
+
+/// Figures of the fast tier (`Counters` in the core, in order), for tools.
+#[wasm_bindgen]
+pub fn jit_counters() -> Result<Vec<u64>, JsValue> {
+    with(|vm| vm.jit_counters())
+}
+
 /// When a parked machine wants to run, or infinity.
 #[wasm_bindgen]
 pub fn wake_at() -> Result<f64, JsValue> {
@@ -129,6 +151,12 @@ pub fn reset(now: f64) -> Result<(), JsValue> {
 #[wasm_bindgen]
 pub fn become_clone() -> Result<(), JsValue> {
     with(Vm::become_clone)
+}
+
+/// The machine's whole state, as `tab86 run --save-state` writes it.
+#[wasm_bindgen]
+pub fn save_state() -> Result<Vec<u8>, JsValue> {
+    with(Vm::save_state)
 }
 
 /// A hash of all guest RAM, as `tab86 run --stats` prints it.

@@ -20,14 +20,21 @@ pub enum State {
 
 /// Milliseconds that a slice should take: short enough for smooth input and screen, long enough to cost nothing.
 const SLICE_MS: f64 = 6.0;
-const MIN_BUDGET: f64 = 20_000.0;
+const MIN_BUDGET: f64 = 2_000.0;
 const MAX_BUDGET: f64 = 50_000_000.0;
 /// No two drawings within this time.
 const DRAW_MS: f64 = 15.0;
+/// Nor within the time that so many changed pixels in a millisecond give: big pictures cost machine and page more.
+const DRAW_PIXELS: f64 = 100_000.0;
+/// How soon the machine on the screen draws again although the page has not taken the last picture.
+const DRAW_UNTAKEN_MS: f64 = 100.0;
 /// How often the screen is drawn although nobody asks, so that waiting for a text works in a hidden tab.
 const DRAW_UNASKED_MS: f64 = 250.0;
 /// How often a screen that is looked at is drawn although the guest changed nothing: a cursor blinks every 267 ms.
 const BLINK_MS: f64 = 133.0;
+/// A screen that nothing happened on for so long rests, without blinking: an animation frame of the browser costs more
+/// than an idle guest's ticks. Text fields of desktops do the same (GTK's gtk-cursor-blink-timeout).
+const REST_MS: f64 = 10_000.0;
 /// The window of the load figures.
 const LOAD_MS: f64 = 500.0;
 /// Most timer slack of a machine on the screen, and of one that nobody looks at, in nanoseconds.
@@ -46,6 +53,15 @@ pub enum End {
     Ended(State),
 }
 
+/// Who looks at a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looks {
+    /// The page has taken the last picture and waits for the next.
+    pub wanted: bool,
+    /// It is on the screen.
+    pub visible: bool,
+}
+
 /// Thousand instructions per second, and idle time in 1/1000, over a window that just ended.
 pub type Load = (u32, u32);
 
@@ -59,6 +75,12 @@ pub struct Pace {
     budget: f64,
     began: f64,
     drawn_at: f64,
+    /// Pixels that changed then.
+    drawn: f64,
+    /// It was drawn without blinking.
+    still: bool,
+    /// When the guest changed the picture last, or input came.
+    active_at: f64,
     asleep_since: Option<f64>,
     window_start: f64,
     window_instructions: u64,
@@ -74,6 +96,9 @@ impl Default for Pace {
             budget: 500_000.0,
             began: 0.0,
             drawn_at: f64::NEG_INFINITY,
+            drawn: 0.0,
+            still: false,
+            active_at: 0.0,
             asleep_since: None,
             window_start: 0.0,
             window_instructions: 0,
@@ -172,33 +197,51 @@ impl Pace {
         self.budget = ((self.budget + next) / 2.0).clamp(MIN_BUDGET, MAX_BUDGET).round();
     }
 
-    /// Whether to draw now. `touched`: the guest may have changed the picture; `wanted`: the page waits for one.
-    pub fn draws(&self, now: f64, touched: bool, wanted: bool) -> bool {
+    /// Whether to draw now. `touched`: the guest may have changed the picture.
+    pub fn draws(&self, now: f64, touched: bool, looks: Looks) -> bool {
         let age = now - self.drawn_at;
         let ended = !matches!(self.state, State::Running | State::Halted);
-        ended || age >= Self::draw_after(touched, wanted)
+        ended || age >= self.draw_after(touched, looks)
     }
 
-    fn draw_after(touched: bool, wanted: bool) -> f64 {
-        match (touched, wanted) {
-            (true, true) => DRAW_MS,
-            (true, false) => DRAW_UNASKED_MS,
-            (false, true) => BLINK_MS,
-            (false, false) => f64::INFINITY,
+    fn draw_after(&self, touched: bool, looks: Looks) -> f64 {
+        match (touched, looks) {
+            (true, Looks { wanted: true, .. }) => DRAW_MS.max(self.drawn / DRAW_PIXELS),
+            (true, Looks { visible: true, .. }) => DRAW_UNTAKEN_MS,
+            (true, _) => DRAW_UNASKED_MS,
+            (false, Looks { wanted: false, visible: false }) => f64::INFINITY,
+            (false, _) if self.still => f64::INFINITY,
+            (false, _) => BLINK_MS,
         }
     }
 
-    pub fn drew(&mut self, now: f64) {
+    /// Something happens that is looked at: input came, or the picture changed.
+    pub fn enliven(&mut self, now: f64) {
+        self.active_at = now;
+        self.still = false;
+    }
+
+    /// Whether the next picture is one without blinking.
+    pub fn rests(&self, now: f64) -> bool {
+        now - self.active_at >= REST_MS
+    }
+
+    /// It drew, and so many pixels changed.
+    pub fn drew(&mut self, now: f64, pixels: u64) {
         self.drawn_at = now;
+        self.drawn = pixels as f64;
+        self.still = self.rests(now);
     }
 
     /// When a machine that sleeps wants to run again: for its guest or to draw.
-    pub fn wake_at(&self, now: f64, end: End, touched: bool, wanted: bool) -> f64 {
+    pub fn wake_at(&self, now: f64, end: End, touched: bool, looks: Looks) -> f64 {
         let guest = if let End::Asleep(Some(at)) = end { at } else { f64::INFINITY };
         // A blink alone rather shares the guest's next wake-up.
         let patience = if touched { 0.0 } else { BLINK_MS };
-        let picture = (self.drawn_at + Self::draw_after(touched, wanted) + patience).max(now + 1.0);
-        guest.min(picture)
+        let picture = (self.drawn_at + self.draw_after(touched, looks) + patience).max(now + 1.0);
+        // Nobody wakes it when the page has taken the last picture.
+        let look = if touched && looks.visible && !looks.wanted { now + DRAW_MS } else { f64::INFINITY };
+        guest.min(picture).min(look)
     }
 
     /// The load figures when a window is over.
@@ -285,12 +328,45 @@ mod tests {
         let mut pace = Pace::default();
         pace.start(0.0, 0);
         pace.begin(0.0);
-        pace.drew(100.0);
+        pace.drew(100.0, 0);
         let asleep = End::Asleep(Some(104.0));
-        assert_eq!(pace.wake_at(101.0, asleep, false, true), 104.0);
-        assert_eq!(pace.wake_at(101.0, End::Asleep(None), true, true), 100.0 + DRAW_MS);
-        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, true), 100.0 + 2.0 * BLINK_MS);
-        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, false), f64::INFINITY);
-        assert!(!pace.draws(101.0, true, true) && pace.draws(115.0, true, true) && !pace.draws(115.0, false, true));
+        let (seen, nobody) = (Looks { wanted: true, visible: true }, Looks { wanted: false, visible: false });
+        assert_eq!(pace.wake_at(101.0, asleep, false, seen), 104.0);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), true, seen), 100.0 + DRAW_MS);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, seen), 100.0 + 2.0 * BLINK_MS);
+        assert_eq!(pace.wake_at(101.0, End::Asleep(None), false, nobody), f64::INFINITY);
+        assert!(!pace.draws(101.0, true, seen) && pace.draws(115.0, true, seen) && !pace.draws(115.0, false, seen));
+    }
+
+    #[test]
+    fn a_screen_on_which_nothing_happens_comes_to_rest() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        pace.begin(0.0);
+        let seen = Looks { wanted: true, visible: true };
+        pace.enliven(1000.0);
+        pace.drew(1000.0, 0);
+        assert!(!pace.rests(10_999.0) && pace.draws(10_999.0, false, seen));
+        assert!(pace.rests(11_000.0));
+        pace.drew(11_000.0, 0);
+        assert!(!pace.draws(60_000.0, false, seen));
+        assert_eq!(pace.wake_at(60_000.0, End::Asleep(None), false, seen), f64::INFINITY);
+        assert!(pace.draws(60_000.0, true, seen));
+        pace.enliven(60_000.0);
+        assert!(!pace.rests(60_001.0) && pace.draws(60_001.0, false, seen));
+    }
+
+    #[test]
+    fn big_pictures_and_those_that_nobody_takes_are_drawn_less_often() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        pace.begin(0.0);
+        let seen = Looks { wanted: true, visible: true };
+        pace.drew(100.0, 2560 * 1600);
+        assert!(!pace.draws(140.0, true, seen) && pace.draws(141.0, true, seen));
+        pace.drew(100.0, 720 * 400);
+        assert!(pace.draws(115.0, true, seen));
+        let busy_page = Looks { wanted: false, visible: true };
+        assert!(!pace.draws(199.0, true, busy_page) && pace.draws(200.0, true, busy_page));
     }
 }

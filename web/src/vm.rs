@@ -6,7 +6,7 @@ use crate::config;
 use crate::error;
 use crate::header::{Header, counter, word};
 use crate::network::Network;
-use crate::pace::{End, Pace, State};
+use crate::pace::{End, Looks, Pace, State};
 use crate::rings::{InputRing, MAX_PAYLOAD, OutputRing, kind};
 use emulator_core::devices::i8042::Key;
 use emulator_core::devices::vga::render::Picture;
@@ -22,7 +22,7 @@ mod after {
     pub const PARKED: u32 = 1;
     /// Nothing any more.
     pub const STOPPED: u32 = 2;
-    /// Flag: it drew.
+    /// Flag: it drew a picture for the page.
     pub const DREW: u32 = 1 << 4;
     /// Flag: its state is another.
     pub const STATE: u32 = 1 << 5;
@@ -85,6 +85,8 @@ pub struct Vm {
     wake_at: f64,
     reported: State,
     exit_code: Option<u32>,
+    /// Keys, moves of the mouse or bytes for a serial port came.
+    disturbed: bool,
 }
 
 impl Vm {
@@ -93,8 +95,17 @@ impl Vm {
     /// # Errors
     /// An `Error` with a `code` when the setup makes no machine.
     pub fn new(setup: &JsValue) -> Result<Self, JsValue> {
-        let (config, streams) = config::read(setup, SERIAL_PORTS)?;
+        let (config, streams, heat) = config::read(setup, SERIAL_PORTS)?;
         let mut machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
+        if let Some(state) = config::state(setup) {
+            machine.load_state(&state).map_err(|error| error::state_error(&error))?;
+        }
+        #[cfg(target_arch = "wasm32")]
+        if let Some(heat) = heat {
+            machine.enable_jit(Box::new(crate::jit::TableHost::new()), heat);
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = heat;
         // The page plugs the cable in.
         machine.network_set_link(false);
         let header = Box::<Header>::default();
@@ -121,6 +132,7 @@ impl Vm {
             wake_at: f64::INFINITY,
             reported: State::Stopped,
             exit_code: None,
+            disturbed: false,
         })
     }
 
@@ -141,7 +153,7 @@ impl Vm {
         self.take_input();
         self.machine.set_timer_slack(Pace::slack(self.visible()));
         let (budget, guest_now) = self.pace.begin(now);
-        let exit = self.machine.run(budget, guest_now);
+        let exit = self.machine.run_for(budget, guest_now);
         self.give_output();
         let sent_all = self.network.collect(&mut self.machine, &self.output, &self.header);
         // The slice made room for more.
@@ -151,6 +163,7 @@ impl Vm {
         self.header.count(counter::INSTRUCTIONS, self.machine.instructions());
         self.header.count(counter::VIRTUAL_NS, self.machine.now());
         self.header.count(counter::SLICES, self.slices);
+        self.header.count(counter::JIT_BLOCKS, self.machine.jit_counters().regions);
         let disks = self.machine.disk_activity();
         self.header.count(counter::DISK_READS, disks.iter().map(|disk| disk.read).sum());
         self.header.count(counter::DISK_WRITES, disks.iter().map(|disk| disk.written).sum());
@@ -180,26 +193,36 @@ impl Vm {
     pub fn settle(&mut self, now: f64) -> u32 {
         self.machine.note_slice_end(self.pace.guest_ns(now));
         self.pace.end(now, self.end);
-        // Somebody looks at it, or waits for a picture all the same.
-        let wanted = self.visible() || self.header.get(word::FRAME_WANTED) != 0;
+        let mut looks = Looks { wanted: self.header.get(word::FRAME_WANTED) != 0, visible: self.visible() };
         let mut drew = false;
-        if self.pace.draws(now, self.machine.screen_touched(), wanted) {
-            self.pace.drew(now);
-            drew = self.render();
-            if drew {
-                self.header.set(word::FRAME_WANTED, 0);
+        let touched = self.machine.screen_touched();
+        if touched || self.disturbed {
+            self.pace.enliven(now);
+            self.disturbed = false;
+        }
+        if self.pace.draws(now, touched, looks) {
+            // Before the page sees the picture and wants the next.
+            self.header.set(word::FRAME_WANTED, 0);
+            drew = self.render(self.pace.rests(now));
+            let (x0, y0, x1, y1) = self.published;
+            self.pace.drew(now, if drew { u64::from(x1 - x0) * u64::from(y1 - y0) } else { 0 });
+            if !drew && looks.wanted {
+                self.header.set(word::FRAME_WANTED, 1);
             }
         }
+        // Nobody is told of pictures that nobody waits for.
+        let announced = drew && (looks.wanted || looks.visible);
+        looks.wanted &= !drew;
         if let Some((kips, idle)) = self.pace.measure(now, self.machine.instructions()) {
             self.set_load(kips, idle);
         }
-        self.wake_at = self.pace.wake_at(now, self.end, self.machine.screen_touched(), wanted);
+        self.wake_at = self.pace.wake_at(now, self.end, self.machine.screen_touched(), looks);
         let next = match self.end {
             End::Budget => after::READY,
             End::Asleep(_) | End::Dead => after::PARKED,
             End::Ended(_) => after::STOPPED,
         };
-        next | if drew { after::DREW } else { 0 } | if self.state() == self.reported { 0 } else { after::STATE }
+        next | if announced { after::DREW } else { 0 } | if self.state() == self.reported { 0 } else { after::STATE }
     }
 
     /// The pool's time at which a parked machine wants to run, or infinity.
@@ -243,7 +266,8 @@ impl Vm {
     }
 
     /// This memory is a copy of a running machine's: what was on its way between the original and its page is not for
-    /// the clone's page. The network card keeps its address, which the guest knows, and the cable as it is.
+    /// the clone's page. The network card keeps its address, which the guest knows (the page gives the clone
+    /// another on the network), and the cable as it is.
     pub fn become_clone(&mut self) {
         self.input.clear(&self.header);
         self.output.clear(&self.header);
@@ -255,7 +279,12 @@ impl Vm {
         self.header.set(word::DRAWN_SEQ, 0);
     }
 
-    /// A hash of all guest RAM, as `tab86 run --stats` prints it.
+    /// The machine's whole state.
+    pub fn save_state(&mut self) -> Vec<u8> {
+        self.machine.save_state()
+    }
+
+    /// A hash of all guest RAM.
     pub fn ram_hash(&self) -> String {
         format!("{:016x}", self.machine.ram_hash())
     }
@@ -265,6 +294,22 @@ impl Vm {
         let mut bytes = vec![0; length.min(MAX_READ)];
         self.machine.read_physical(address as u64, &mut bytes);
         bytes
+    }
+
+    /// Registers, flags and counts.
+    pub fn registers(&self) -> Vec<u64> {
+        self.machine.cpu().visible_state()
+    }
+
+    /// Figures of the fast tier.
+    pub fn jit_counters(&self) -> Vec<u64> {
+        let c = self.machine.jit_counters();
+        [c.regions, c.translated, c.modules, c.bytes, c.entered, c.instructions]
+            .into_iter()
+            .chain(c.left)
+            .chain(c.known)
+            .chain([c.refused])
+            .collect()
     }
 
     fn visible(&self) -> bool {
@@ -277,12 +322,14 @@ impl Vm {
     }
 
     /// Draws the screen if it changed, and publishes it with its text. Returns whether it changed.
-    fn render(&mut self) -> bool {
+    fn render(&mut self, still: bool) -> bool {
         let header = &self.header;
         let seq = header.get(word::FRAME_SEQ);
         // Odd before anything is touched: the page drops what it reads meanwhile.
         header.set(word::FRAME_SEQ, seq.wrapping_add(1));
-        if !self.machine.render(&mut self.picture) {
+        let (machine, picture) = (&mut self.machine, &mut self.picture);
+        let changed = if still { machine.render_still(picture) } else { machine.render(picture) };
+        if !changed {
             header.set(word::FRAME_SEQ, seq);
             return false;
         }
@@ -322,6 +369,7 @@ impl Vm {
 
     fn take_input(&mut self) {
         while let Some((kind, payload)) = self.input.pop(&self.header) {
+            self.disturbed |= matches!(kind, kind::KEY | kind::MOUSE | kind::SERIAL_IN);
             match (kind, payload.as_slice()) {
                 (kind::KEY, [pressed, code @ ..]) => {
                     let key = std::str::from_utf8(code).ok().and_then(Key::from_code);

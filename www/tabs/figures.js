@@ -5,7 +5,7 @@ import { size } from "../sizes.js";
 /** @typedef {"busy" | "idle" | "paused" | "off" | "bad" | "loading"} Tone how a state looks */
 
 /** Idle for more of the time than this, a machine counts as idle. */
-const IDLE = 0.95;
+export const IDLE = 0.95;
 
 /** @type {Record<TabState, { name: string, tone: Tone }>} */
 const STATES = {

@@ -83,6 +83,18 @@ pub fn first_dependency(package: &str) -> Result<String> {
     Ok(name.split(':').next().unwrap_or(name).to_owned())
 }
 
+/// The i386 libraries that a package needs, directly and through others.
+pub fn libraries_of(package: &str) -> Result<Vec<String>> {
+    let no = |what: &str| format!("--no-{what}");
+    let kinds = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"].map(no);
+    let text = run::output(Command::new("apt-cache").args(["depends", "--recurse"]).args(kinds).arg(package))?;
+    let names = text.lines().filter(|line| line.trim_start_matches('z').starts_with("lib") && line.ends_with(":i386"));
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
 /// The version apt would fetch, or `None` if it knows no such package.
 pub fn candidate(package: &str) -> Option<String> {
     let text = run::output(Command::new("apt-cache").args(["policy", package])).ok()?;

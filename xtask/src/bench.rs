@@ -1,11 +1,8 @@
 //! `cargo xtask bench`: the comparison with v86, with the bench that lies beside the checkout.
 use crate::{Need, build, repo, run, setup, wasm};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// The version that the figures in the documentation are measured against.
-const V86: &str = "0.5.462";
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -49,7 +46,9 @@ pub fn run(options: &Options) -> Result<()> {
         build(Need::Test, false)?;
     }
     wasm::print_sizes()?;
-    let (guest, v86) = (guest(&bench)?, v86()?);
+    let guest = guest(&bench)?;
+    // The version that the figures in the documentation are measured against is the one in package-lock.json.
+    let v86 = repo::path("node_modules/v86");
     run::step("running the bench");
     let mut node = run::here("node");
     node.arg(script).arg("--guest").arg(guest).arg("--v86").arg(v86).arg("--pkg").arg(repo::build("pkg"));
@@ -73,18 +72,4 @@ fn guest(bench: &Path) -> Result<PathBuf> {
         run::run(Command::new("bash").arg(bench.join("build-guest.sh")).arg(&folder))?;
     }
     Ok(folder)
-}
-
-fn v86() -> Result<PathBuf> {
-    let folder = repo::build("bench").join(format!("v86-{V86}"));
-    if !folder.join("package/build/v86.wasm").is_file() {
-        run::step(format!("fetching v86 {V86}"));
-        std::fs::create_dir_all(&folder)?;
-        let mut npm = Command::new("npm");
-        npm.args(["pack", "--silent", &format!("v86@{V86}")]).current_dir(&folder);
-        let printed = run::output(&mut npm)?;
-        let name = printed.lines().last().context("npm pack named no file")?;
-        run::quietly(Command::new("tar").args(["-xzf", name]).current_dir(&folder))?;
-    }
-    Ok(folder.join("package"))
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask …`: the project's chores. Each command sets up what it needs by itself.
 mod apt;
 mod bench;
+mod differ;
+mod fuzz;
 mod guests;
 mod oracle;
 mod package;
@@ -55,6 +57,14 @@ enum Command {
     Test(test::Options),
     /// Compare with v86: the same Debian guest and workloads in the same headless Chromium
     Bench(bench::Options),
+    /// Compare with QEMU: random single instructions in every mode, with what each ends in
+    ///
+    /// Needs qemu-system-i386 and says so when it is missing.
+    Differ(differ::Options),
+    /// Run hostile guests: random code in every mode over random tables, on whole machines, from seeds
+    ///
+    /// Ends with a panic or hang and the seed of its guest, or with the number of instructions that did no harm.
+    Fuzz(fuzz::Options),
     /// Compare the core with this machine's processor: every user-mode instruction form on random states
     ///
     /// Needs x86-64 Linux; elsewhere it is skipped. A mismatch prints a line for `--reproduce`.
@@ -104,6 +114,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Test(options) => return test::run(&options),
         Command::Bench(options) => bench::run(&options)?,
+        Command::Differ(options) => return differ::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Oracle(options) => {
             if !oracle::run(&options)? {
                 return Ok(ExitCode::FAILURE);

@@ -205,6 +205,8 @@ fn browser() -> Result<Tally> {
     if specs.is_empty() {
         return Ok(Tally::default());
     }
+    // Some specs drive the relay.
+    run::run(run::cargo().args(["build", "--quiet", "--package", "tab86-relay"]))?;
     let mut node = run::here("node");
     node.args(["--test", "--test-reporter=tap", "--test-concurrency=1"]).args(specs);
     let (success, text) = run::tee(node.env("CHROMIUM", setup::chromium()?))?;

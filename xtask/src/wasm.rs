@@ -48,7 +48,8 @@ impl Variant {
 
     fn rustflags(self) -> Vec<String> {
         let mut features = FEATURES.to_owned();
-        let mut link = Vec::new();
+        // Compiled guest code goes into the function table.
+        let mut link = vec!["--growable-table".to_owned()];
         if self == Variant::Shared {
             features.push_str(",+atomics");
             link.extend(["--shared-memory".to_owned(), "--import-memory".to_owned()]);

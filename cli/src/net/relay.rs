@@ -97,7 +97,7 @@ impl Relay {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let shared = Arc::new(Shared::default());
-        let client = Client { url, notices, poll, shared: shared.clone() };
+        let client = Client { url, notices, poll, shared: shared.clone(), held: None };
         std::thread::Builder::new().name("relay".into()).spawn(move || client.run())?;
         Ok(Self { shared, waker })
     }
@@ -157,6 +157,8 @@ struct Client {
     notices: Sender<Input>,
     poll: Poll,
     shared: Arc<Shared>,
+    /// A frame that the socket had no room for. It is not put back into the queue, which may be full again.
+    held: Option<Message>,
 }
 
 /// Why a connection ended or did not come about.
@@ -187,6 +189,7 @@ impl Client {
                     self.tell(Notice::Up);
                     let lost = self.serve(&mut socket);
                     let _ = self.poll.registry().deregister(socket.get_mut());
+                    self.held = None;
                     self.set_up(false);
                     lost
                 }
@@ -323,14 +326,15 @@ impl Client {
         }
     }
 
-    fn write_all(&self, socket: &mut WebSocket<TcpStream>) -> Result<(), Lost> {
+    fn write_all(&mut self, socket: &mut WebSocket<TcpStream>) -> Result<(), Lost> {
         let was_full = lock(&self.shared.outgoing).len() >= QUEUE;
         let mut sent = false;
         loop {
-            let Some(frame) = lock(&self.shared.outgoing).pop_front() else { break };
-            match socket.write(Message::binary(frame)) {
+            let next = || lock(&self.shared.outgoing).pop_front().map(Message::binary);
+            let Some(message) = self.held.take().or_else(next) else { break };
+            match socket.write(message) {
                 Err(WsError::WriteBufferFull(message)) => {
-                    lock(&self.shared.outgoing).push_front(message.into_data().into());
+                    self.held = Some(*message);
                     // Going on only behind a whole flush: what the socket refuses announces itself later.
                     match socket.flush() {
                         Err(WsError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => break,

@@ -7,6 +7,7 @@
 use super::fault::{Exec, Fault};
 use super::segment::{Seg, rights};
 use super::state::{Cpu, cr0, cr4, efer};
+use super::system::feature;
 use super::tlb::{self, slot};
 use crate::bus::CpuBus;
 use crate::mem::{Frame, PAGE, Ram};
@@ -37,6 +38,7 @@ const US: u64 = 4;
 const ACCESSED: u64 = 0x20;
 const DIRTY: u64 = 0x40;
 const LARGE: u64 = 0x80;
+const GLOBAL: u64 = 0x100;
 const NX: u64 = 1 << 63;
 /// Reserved bits of a PAE entry above the 36-bit physical address.
 const PAE_RESERVED: u64 = 0x7fff_fff0_0000_0000;
@@ -309,6 +311,7 @@ impl Cpu {
 
     /// Translates one linear address; sets accessed and dirty bits. Sets CR2 on a page fault.
     pub fn translate<B: CpuBus>(&mut self, bus: &mut B, lin: u32, want: Want) -> Exec<u64> {
+        self.tlb.walked_global = false;
         if self.cr0 & cr0::PG == 0 {
             return Ok(lin.into());
         }
@@ -331,6 +334,11 @@ impl Cpu {
         }
     }
 
+    /// The entry that maps a page says whether it is global, while CR4.PGE is set.
+    fn note_global(&mut self, entry: u64) {
+        self.tlb.walked_global = entry & GLOBAL != 0 && self.cr4 & cr4::PGE != 0;
+    }
+
     fn walk_32<B: CpuBus>(&mut self, bus: &mut B, lin: u32, want: Want) -> Result<u64, u16> {
         let pde_at = (self.cr3 & 0xffff_f000) + u64::from(lin >> 22) * 4;
         let pde = u64::from(phys_read32(bus, pde_at));
@@ -338,8 +346,9 @@ impl Cpu {
             return Err(0);
         }
         if pde & LARGE != 0 && self.cr4 & cr4::PSE != 0 {
-            // PSE-36: bits 16:13 are address bits 35:32, bits 21:17 are reserved.
-            if pde & 0x3e_0000 != 0 {
+            // PSE-36: bits 16:13 are address bits 35:32, bits 21:17 are reserved; without it all of them are.
+            let pse36 = self.features() & feature::PSE36 != 0;
+            if pde & if pse36 { 0x3e_0000 } else { 0x3f_e000 } != 0 {
                 return Err(pf::PRESENT | pf::RESERVED);
             }
             if !self.page_allows(pde, want) {
@@ -347,6 +356,7 @@ impl Cpu {
             }
             phys_set_bits32(bus, pde_at, pde as u32, ACCESSED | if want.write { DIRTY } else { 0 });
             self.tlb.mark_large(lin);
+            self.note_global(pde);
             return Ok((pde & 0xffc0_0000) | (pde >> 13 & 15) << 32 | u64::from(lin & 0x3f_ffff));
         }
         let pte_at = (pde & 0xffff_f000) + u64::from(lin >> 12 & 0x3ff) * 4;
@@ -359,6 +369,7 @@ impl Cpu {
         }
         phys_set_bits32(bus, pde_at, pde as u32, ACCESSED);
         phys_set_bits32(bus, pte_at, pte as u32, ACCESSED | if want.write { DIRTY } else { 0 });
+        self.note_global(pte);
         Ok((pte & 0xffff_f000) | u64::from(lin & 0xfff))
     }
 
@@ -382,6 +393,7 @@ impl Cpu {
             }
             phys_set_bits64(bus, pde_at, pde, ACCESSED | if want.write { DIRTY } else { 0 });
             self.tlb.mark_large(lin);
+            self.note_global(pde);
             return Ok((pde & 0xf_ffe0_0000) | u64::from(lin & 0x1f_ffff));
         }
         let pte_at = (pde & 0xf_ffff_f000) + u64::from(lin >> 12 & 0x1ff) * 8;
@@ -397,10 +409,28 @@ impl Cpu {
         }
         phys_set_bits64(bus, pde_at, pde, ACCESSED);
         phys_set_bits64(bus, pte_at, pte, ACCESSED | if want.write { DIRTY } else { 0 });
+        self.note_global(pte);
         Ok((pte & 0xf_ffff_f000) | u64::from(lin & 0xfff))
     }
 
     // --- the slow path ---
+
+    /// #AC(0) for a user access of `size` bytes that is not aligned, when that is checked. What is longer than 8 bytes
+    /// is aligned to 8 (SDM vol. 3, table 6-7).
+    #[inline]
+    pub(super) fn check_alignment(&self, lin: u32, size: u32) -> Exec {
+        if self.derived.align && !lin.is_multiple_of(size.min(8)) { Err(Fault::ac(0)) } else { Ok(()) }
+    }
+
+    /// Alignment, then data breakpoints, of an access in a watched half.
+    #[cold]
+    fn watch(&mut self, lin: u32, size: u32, write: bool, user: bool) -> Exec {
+        if user {
+            self.check_alignment(lin, size)?;
+        }
+        self.data_breakpoint(lin, size, write);
+        Ok(())
+    }
 
     /// Translates and, when the page is plain memory, fills the matching TLB. Returns the physical address
     /// and what backs it.
@@ -408,13 +438,16 @@ impl Cpu {
         let phys = self.translate(bus, lin, Want { write, user, fetch: false })?;
         let phys = bus.mem().gate_a20(phys);
         let frame = bus.mem().frame(phys, write);
+        if self.derived.watched[usize::from(user)] {
+            return Ok((phys, frame));
+        }
         let i = slot(lin, user.into());
         match frame {
             Frame::Memory(offset) if write && !bus.mem().page_has_code(offset) => {
                 bus.mem_mut().mark_vram_dirty(offset);
-                self.tlb.write[i] = tlb::entry(lin, offset);
+                self.tlb.enter_write(i, tlb::entry(lin, offset));
             }
-            Frame::Memory(offset) | Frame::Rom(offset) if !write => self.tlb.read[i] = tlb::entry(lin, offset),
+            Frame::Memory(offset) | Frame::Rom(offset) if !write => self.tlb.enter_read(i, tlb::entry(lin, offset)),
             _ => {}
         }
         Ok((phys, frame))
@@ -431,6 +464,9 @@ impl Cpu {
     #[inline(never)]
     fn read_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, user: bool) -> Exec<u128> {
         self.inside_space(lin, size)?;
+        if self.derived.watched[usize::from(user)] {
+            self.watch(lin, size, false, user)?;
+        }
         let first = ((PAGE as u32) - (lin & 0xfff)).min(size);
         let (phys, frame) = self.resolve(bus, lin, false, user)?;
         if first == size {
@@ -475,6 +511,9 @@ impl Cpu {
     #[inline(never)]
     fn write_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, value: u128, user: bool) -> Exec {
         self.inside_space(lin, size)?;
+        if self.derived.watched[usize::from(user)] {
+            self.watch(lin, size, true, user)?;
+        }
         let first = ((PAGE as u32) - (lin & 0xfff)).min(size);
         let (phys, frame) = self.resolve(bus, lin, true, user)?;
         if first == size {
@@ -531,6 +570,7 @@ impl Cpu {
     #[inline(never)]
     fn rmw_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32) -> Exec<Target> {
         let user = self.derived.user != 0;
+        self.check_alignment(lin, size)?;
         self.check_write(bus, lin, size, user)?;
         match tlb::hit(self.tlb.write[slot(lin, self.derived.user)], lin, size) {
             Some(offset) => Ok(Target::Plain(offset)),
@@ -590,7 +630,7 @@ impl Cpu {
         let phys = bus.mem().gate_a20(phys);
         match bus.mem().frame(phys, false) {
             Frame::Memory(offset) | Frame::Rom(offset) => {
-                self.tlb.fetch[i] = tlb::entry(lin, offset);
+                self.tlb.enter_fetch(i, tlb::entry(lin, offset));
                 Ok(Some(offset + lin % PAGE as u32))
             }
             Frame::Mmio => Ok(None),

@@ -28,7 +28,7 @@ impl Cpu {
     }
 
     /// Executes a [`Kind::Alone`](super::op::Kind::Alone) op; `rip` and `next_rip` are set.
-    pub(super) fn exec_alone<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+    pub(crate) fn exec_alone<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         use System as S;
         let width = op.imm >> 8 & 0xff;
         let wide = width == 4;
@@ -68,6 +68,8 @@ impl Cpu {
             S::LoadFar => {
                 let (offset, selector) = self.load_far(bus, op, width)?;
                 self.load_segment_register(bus, op.b, selector)?;
+                // LSS loads the whole stack pointer at once and needs no shadow (SDM vol. 3, 6.8.3).
+                self.shadow = Shadow::None;
                 self.set_reg(op.a, width, offset);
             }
             S::JmpFarImm => self.far_jump(bus, (op.imm >> 16) as u16, op.disp, wide)?,
@@ -204,7 +206,7 @@ impl Cpu {
         Ok(())
     }
 
-    /// MOV, POP and LDS-style loads; a load of SS holds interrupts and debug traps off for one instruction.
+    /// MOV, POP and LDS-style loads; a MOV or POP of SS holds interrupts and debug traps off for one instruction.
     fn load_segment_register<B: CpuBus>(&mut self, bus: &mut B, number: u8, selector: u16) -> Exec {
         let seg = match Seg::ALL.get(usize::from(number)) {
             Some(Seg::Cs) | None => return Err(Fault::UD),

@@ -5,6 +5,11 @@
 //! emptied (by changing its epoch) whenever a translation or any code changes.
 
 use super::op::Op;
+use crate::cpu::state::CpuModel;
+use crate::jit::Hot;
+use crate::jit::Jit;
+use crate::mem::Memory;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -15,7 +20,7 @@ const JUMP_ENTRIES: usize = 8192;
 const MAX_OPS: usize = 2 << 20;
 
 /// A run of decoded instructions inside one page.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Block {
     /// First op.
     pub start: u32,
@@ -25,8 +30,14 @@ pub struct Block {
     pub bytes: u16,
     /// Instructions (at least the number of ops).
     pub instructions: u16,
-    /// Page of the memory block that it was decoded from.
-    pub page: u32,
+    /// Where in the memory block it was decoded from.
+    pub offset: u32,
+    /// Mode in which it was decoded.
+    pub mode: u32,
+    /// Executions until it is hot; 0 for a block with translated code.
+    pub heat: Cell<u32>,
+    /// Slot of its region, or [`NONE`].
+    pub region: Cell<u32>,
     /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
     pub links: [u32; 2],
 }
@@ -76,6 +87,8 @@ pub struct CodeCache {
     tlb_generation: u32,
     /// Instructions decoded one at a time.
     pub steps: super::run::StepCache,
+    /// The fast tier, where there is one.
+    pub jit: Option<Box<Jit>>,
 }
 
 impl Default for CodeCache {
@@ -89,6 +102,7 @@ impl Default for CodeCache {
             epoch: 1,
             tlb_generation: 0,
             steps: super::run::StepCache::default(),
+            jit: None,
         }
     }
 }
@@ -122,6 +136,12 @@ impl CodeCache {
         }
     }
 
+    /// Changes whenever a translation or any code does.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     fn forget_jumps(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
@@ -147,15 +167,24 @@ impl CodeCache {
     pub fn insert(&mut self, offset: u32, mode: u32, start: u32, bytes: u32, instructions: u32) -> u32 {
         let id = self.blocks.len() as u32;
         let ops = (self.ops.len() - start as usize) as u16;
+        let key = u64::from(offset) | u64::from(mode) << 32;
+        let region = self.jit.as_ref().and_then(|jit| jit.slot(key));
+        let heat = match (region, &self.jit) {
+            (Some(_), _) => 0,
+            (None, Some(jit)) => jit.patience(key),
+            (None, None) => u32::MAX,
+        };
         self.blocks.push(Block {
             start,
             ops,
             bytes: bytes as u16,
             instructions: instructions as u16,
-            page: offset >> 12,
+            offset,
+            mode,
+            heat: Cell::new(heat),
+            region: Cell::new(region.unwrap_or(NONE)),
             links: [NONE; 2],
         });
-        let key = u64::from(offset) | u64::from(mode) << 32;
         self.by_offset.insert(key, id);
         self.by_page.entry(u64::from(offset >> 12)).or_default().push(key);
         id
@@ -163,15 +192,54 @@ impl CodeCache {
 
     /// Enters `to` as what follows `from`, when both lie in one page.
     pub fn link(&mut self, from: u32, slot: u8, to: u32) {
-        let page = |b: Option<&Block>| b.map(|b| b.page);
+        let page = |b: Option<&Block>| b.map(|b| b.offset >> 12);
         let same = page(self.blocks.get(from as usize)) == page(self.blocks.get(to as usize));
         if let (true, Some(block)) = (same, self.blocks.get_mut(from as usize)) {
             block.links[usize::from(slot & 1)] = to;
         }
     }
 
+    /// The slot of the translated code at block `id`, which is hot; translates when there is none yet.
+    pub fn hot(&mut self, mem: &mut Memory, model: CpuModel, id: u32) -> Option<u32> {
+        let block = &self.blocks[id as usize];
+        if block.region.get() != NONE {
+            return Some(block.region.get());
+        }
+        let Some(jit) = &mut self.jit else {
+            block.heat.set(u32::MAX);
+            return None;
+        };
+        let (mode, by_offset) = (block.mode, &self.by_offset);
+        let executed = |offset: u32| by_offset.contains_key(&(u64::from(offset) | u64::from(mode) << 32));
+        match jit.hot(mem, model, block.offset, mode, executed) {
+            Hot::Runs(slot) => {
+                block.region.set(slot);
+                return Some(slot);
+            }
+            Hot::Later(executions) => block.heat.set(executions),
+            Hot::Made => {
+                for b in &self.blocks {
+                    if b.region.get() == NONE
+                        && let Some(slot) = jit.slot(u64::from(b.offset) | u64::from(b.mode) << 32)
+                    {
+                        b.region.set(slot);
+                        b.heat.set(0);
+                    }
+                }
+                if self.blocks[id as usize].region.get() == NONE {
+                    self.blocks[id as usize].heat.set(u32::MAX);
+                }
+            }
+            Hot::Dropped => self.clear(),
+        }
+        None
+    }
+
     /// Drops the blocks of the given pages.
     pub fn drop_pages(&mut self, pages: &[u32]) {
+        if let Some(jit) = &mut self.jit {
+            jit.drop_pages(pages);
+        }
         for page in pages {
             for key in self.by_page.remove(&u64::from(*page)).unwrap_or_default() {
                 self.by_offset.remove(&key);

@@ -45,7 +45,7 @@ impl Cpu {
 
     /// Executes an x87 op of any kind.
     #[inline(never)]
-    pub(super) fn exec_x87<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+    pub(crate) fn exec_x87<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         if op.kind == Kind::Fwait {
             return self.fwait(bus);
         }
@@ -130,9 +130,11 @@ impl Cpu {
     fn x87_image<B: CpuBus>(&mut self, bus: &mut B, op: &Op, x87: X87Op) -> Exec {
         let len = usize::from(op.b);
         let mode = ImageMode { operand32: matches!(op.b, 28 | 108), protected: !self.real_segments() };
+        let align = if mode.operand32 { 4 } else { 2 };
         let (seg, at) = (op.seg & 7, self.offset_any(op));
         if matches!(x87, X87Op::Fldenv | X87Op::Frstor) {
             let lin = self.linear_read(seg, at, len as u32)?;
+            self.check_alignment(lin, align)?;
             let mut image = [0; 108];
             self.read_bytes(bus, lin, &mut image[..len])?;
             if x87 == X87Op::Fldenv {
@@ -143,6 +145,7 @@ impl Cpu {
             return Ok(());
         }
         let lin = self.linear_write(seg, at, len as u32)?;
+        self.check_alignment(lin, align)?;
         if x87 == X87Op::Fnstenv {
             let image = self.x87.env_image(mode);
             self.write_bytes(bus, lin, &image[..len])?;

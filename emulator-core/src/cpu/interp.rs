@@ -32,6 +32,8 @@ pub enum Leave {
     Fault(Fault),
     /// The instruction at `rip` is one that always runs alone.
     Alone(Op),
+    /// The block at `rip` is hot.
+    Hot,
     /// In single-step use: the op retired.
     Retired,
 }
@@ -67,6 +69,17 @@ impl Cpu {
         Leave::Fault(fault)
     }
 
+    /// The same for the second instruction of a pair whose first one retired.
+    #[cold]
+    #[inline(never)]
+    fn stop_between(&mut self, ops: &[Op], after: usize, fault: Fault) -> Leave {
+        let leave = self.stop_at(ops, after, fault);
+        let first = ops[ops.len() - after - 1].seg;
+        self.rip = u64::from((self.rip as u32).wrapping_add(u32::from(first)));
+        self.icount += 1;
+        leave
+    }
+
     /// Runs blocks from `entry` on until something else must be decided. With `single` set in the CPU it runs
     /// just `entry`.
     #[allow(clippy::cognitive_complexity, reason = "one match is what makes the interpreter fast; see docs")]
@@ -76,7 +89,7 @@ impl Cpu {
         ram: &Ram,
         code: &CodeCache,
         entry: Entry,
-        until: u64,
+        mut until: u64,
     ) -> Leave {
         use Kind::*;
         let cpu = self;
@@ -96,6 +109,15 @@ impl Cpu {
                     match $e {
                         Ok(v) => v,
                         Err(f) => return cpu.stop_at(ops, it.as_slice().len(), f),
+                    }
+                };
+            }
+            // A fault of the second instruction of a pair.
+            macro_rules! t2 {
+                ($e:expr) => {
+                    match $e {
+                        Ok(v) => v,
+                        Err(f) => return cpu.stop_between(ops, it.as_slice().len(), f),
                     }
                 };
             }
@@ -824,9 +846,86 @@ impl Cpu {
                             target = rip;
                             slot = 2;
                         }
+                        if cpu.exhausted() {
+                            until = 0;
+                        }
                     }
                     X87Reg | X87Load | X87Store | X87Env | Fwait => t!(cpu.exec_x87(bus, op)),
                     Simd => t!(cpu.exec_simd(bus, op)),
+                    LoadLoad32 => {
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = t!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.a.into(), v);
+                        let lin = cpu.reg32(op.index.into()).wrapping_add(op.imm);
+                        let v = t2!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.b.into(), v);
+                    }
+                    LoadLea32 => {
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = t!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.a.into(), v);
+                        let index = cpu.reg32((op.index & 31).into()) << (op.index >> 5);
+                        let v = cpu.reg32(op.seg.into()).wrapping_add(index).wrapping_add(op.imm);
+                        cpu.set_reg32(op.b.into(), v);
+                    }
+                    MovLoad32 => {
+                        let v = cpu.reg32(op.b.into());
+                        cpu.set_reg32(op.a.into(), v);
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = t2!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.index.into(), v);
+                    }
+                    AddLoad32 => {
+                        alu32!(op, ADD, rr);
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = t2!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.index.into(), v);
+                    }
+                    AddStore32 => {
+                        alu32!(op, ADD, rr);
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = cpu.reg32(op.index.into());
+                        t2!(cpu.fast_write32(bus, view, lin, v));
+                    }
+                    StoreLoad32 => {
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = cpu.reg32(op.a.into());
+                        t!(cpu.fast_write32(bus, view, lin, v));
+                        let lin = cpu.reg32(op.index.into()).wrapping_add(op.imm);
+                        let v = t2!(cpu.fast_read32(bus, view, lin));
+                        cpu.set_reg32(op.b.into(), v);
+                    }
+                    StoreMov32 => {
+                        let lin = cpu.reg32(op.base.into()).wrapping_add(op.disp);
+                        let v = cpu.reg32(op.a.into());
+                        t!(cpu.fast_write32(bus, view, lin, v));
+                        let v = cpu.reg32(op.index.into());
+                        cpu.set_reg32(op.b.into(), v);
+                    }
+                    MovMov32 => {
+                        let v = cpu.reg32(op.b.into());
+                        cpu.set_reg32(op.a.into(), v);
+                        let v = cpu.reg32(op.index.into());
+                        cpu.set_reg32(op.base.into(), v);
+                    }
+                    PushPush32 => {
+                        let (v, at) = (cpu.reg32(op.a.into()), cpu.reg32(RSP).wrapping_sub(4));
+                        t!(cpu.fast_write32(bus, view, at, v));
+                        cpu.set_reg32(RSP, at);
+                        let (v, at) = (cpu.reg32(op.b.into()), at.wrapping_sub(4));
+                        t2!(cpu.fast_write32(bus, view, at, v));
+                        cpu.set_reg32(RSP, at);
+                    }
+                    PopPop32 => {
+                        let at = cpu.reg32(RSP);
+                        let v = t!(cpu.fast_read32(bus, view, at));
+                        cpu.set_reg32(RSP, at.wrapping_add(4));
+                        cpu.set_reg32(op.a.into(), v);
+                        let at = cpu.reg32(RSP);
+                        let v = t2!(cpu.fast_read32(bus, view, at));
+                        cpu.set_reg32(RSP, at.wrapping_add(4));
+                        cpu.set_reg32(op.b.into(), v);
+                    }
                     Alone => return self::Leave::Alone(*op),
                     _ => t!(cpu.cold(bus, op)),
                 }
@@ -854,6 +953,10 @@ impl Cpu {
             };
             block = b;
             id = to;
+            match block.heat.get() {
+                0 => return self::Leave::Hot,
+                heat => block.heat.set(heat - 1),
+            }
             if cpu.icount + u64::from(block.instructions) > until {
                 return self::Leave::Budget;
             }

@@ -7,6 +7,7 @@ pub mod access;
 mod alone;
 pub mod cache;
 pub mod decode;
+mod effort;
 pub mod fault;
 pub mod flags;
 mod float;
@@ -27,6 +28,8 @@ pub mod system;
 #[cfg(test)]
 #[allow(missing_docs, reason = "test support")]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tlb;
 
 pub use fault::{Exec, Fault};

@@ -142,6 +142,26 @@ kinds! {
     Fwait,
     Simd,
 
+    // Two instructions in one op, in program order. Where the second accesses memory, `seg` is the first one's length.
+    /// `a` from [`base` + `disp`], then `b` from [`index` + `imm`].
+    LoadLoad32,
+    /// `a` from [`base` + `disp`], then LEA `b`: base register in `seg`, `index`, displacement in `imm`.
+    LoadLea32,
+    /// `a` from `b`, then `index` from [`base` + `disp`].
+    MovLoad32,
+    /// `a` += `b`, then `index` from [`base` + `disp`].
+    AddLoad32,
+    /// `a` += `b`, then `index` to [`base` + `disp`].
+    AddStore32,
+    /// `a` to [`base` + `disp`], then `b` from [`index` + `imm`].
+    StoreLoad32,
+    /// `a` to [`base` + `disp`], then `b` from `index`.
+    StoreMov32,
+    /// `a` from `b`, then `base` from `index`.
+    MovMov32,
+    /// `a` and `b` to a flat stack, or from it.
+    PushPush32, PopPop32,
+
     // From here on an op ends its block.
     Jmp, Jcc,
     /// Conditional jumps whose flags are known to come from a 32-bit result, subtraction or logical operation.
@@ -274,7 +294,8 @@ impl Op {
     #[inline(always)]
     #[must_use]
     pub fn is_fused(&self) -> bool {
-        (Kind::CmpJcc32RR as u16..=Kind::DecJcc32R as u16).contains(&(self.kind as u16))
+        let within = |first: Kind, last: Kind| (first as u16..=last as u16).contains(&(self.kind as u16));
+        within(Kind::CmpJcc32RR, Kind::DecJcc32R) || within(Kind::LoadLoad32, Kind::PopPop32)
     }
 
     /// Whether it ends a block.

@@ -123,7 +123,7 @@ impl Cpu {
 
     /// Kinds that are not worth a place in the loop.
     #[inline(never)]
-    pub(super) fn cold<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+    pub(crate) fn cold<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         use Kind::*;
         match op.kind {
             Alu16RR | Alu16RI | Alu16RM | Alu16MR | Alu16MI => self.exec_alu16(bus, op)?,

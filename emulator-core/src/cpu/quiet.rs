@@ -108,7 +108,7 @@ mod tests {
     fn a_memory_access_or_a_reader_keeps_the_flags_before_it() {
         // add eax,ebx; mov ecx,[edx]; add eax,ebx; adc eax,ebx; inc eax; jmp $
         let code = [0x01, 0xd8, 0x8b, 0x0a, 0x01, 0xd8, 0x11, 0xd8, 0x40, 0xeb, 0xfe];
-        let expect = [Kind::Add32RR, Kind::Mov32RB, Kind::Add32RR, Kind::Adc32RR, Kind::Inc32R, Kind::Jmp];
+        let expect = [Kind::AddLoad32, Kind::Add32RR, Kind::Adc32RR, Kind::Inc32R, Kind::Jmp];
         assert_eq!(kinds(&code), expect);
     }
 }

@@ -2,13 +2,15 @@
 
 use super::cache::{CodeCache, NONE};
 use super::decode::{self, MAX_LEN};
+use super::effort;
 use super::fault::{Exec, Fault};
 use super::flags;
 use super::interp::{Entry, Leave};
-use super::op::{Kind, Op};
+use super::op::{Kind, Op, System};
 use super::protect::Delivered;
 use super::state::{Activity, Cpu, Shadow, mode};
 use crate::bus::CpuBus;
+use crate::jit::leave;
 use crate::mem::PAGE;
 
 /// No block to link from: (block, link slot, where it began).
@@ -17,7 +19,7 @@ const NOWHERE: (u32, u8, u32) = (NONE, 2, 0);
 /// Why [`Cpu::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuExit {
-    /// The instruction budget is used up.
+    /// The instruction budget is used up, or the [effort](Cpu::exhausted).
     Budget,
     /// HLT with nothing to take.
     Halted,
@@ -44,13 +46,19 @@ impl Default for StepCache {
 impl Cpu {
     /// Executes until the machine's instruction count reaches `until`, the CPU halts or shuts down, or the
     /// bus wants attention.
+    ///
+    /// The delivery of an interrupt or exception counts as one instruction: a handler whose first instruction faults
+    /// again would otherwise keep the host here for ever.
     pub fn run<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, until: u64) -> CpuExit {
         let ram = bus.mem().block_handle();
         let mut from = NOWHERE;
+        // The next block is interpreted although it has translated code.
+        let mut interpret = false;
         loop {
             self.sync_tlb(bus);
             if bus.mem().has_stale_code() {
                 code.drop_pages(&bus.mem_mut().take_stale_code());
+                self.exert(effort::DECODE);
                 from = NOWHERE;
             }
             code.sync(self.tlb.generation);
@@ -61,8 +69,11 @@ impl Cpu {
             if bus.attention() {
                 return CpuExit::Attention;
             }
+            if self.icount >= until || self.exhausted() {
+                return CpuExit::Budget;
+            }
             if let Some(delivered) = self.take_pending(bus) {
-                if delivered == Delivered::Shutdown {
+                if delivered == Delivered::Shutdown || self.frame_trap(bus) == Some(Delivered::Shutdown) {
                     return CpuExit::Shutdown;
                 }
                 from = NOWHERE;
@@ -74,10 +85,8 @@ impl Cpu {
                 Activity::Shutdown => return CpuExit::Shutdown,
                 Activity::WaitForSipi => return CpuExit::WaitForSipi,
             }
-            if self.icount >= until {
-                return CpuExit::Budget;
-            }
-            if self.shadow != Shadow::None || self.flag(flags::TF) || self.debug_enabled() {
+            // RF lasts for one instruction, wherever blocks begin.
+            if self.shadow != Shadow::None || self.flag(flags::TF | flags::RF) || self.debug_enabled() {
                 from = NOWHERE;
                 self.step(bus, code);
                 continue;
@@ -97,6 +106,21 @@ impl Cpu {
             };
             self.link(code, from, id);
             from = NOWHERE;
+            if code.blocks[id as usize].heat.get() == 0 && !std::mem::take(&mut interpret) {
+                let slot = code.hot(bus.mem_mut(), self.model, id);
+                let epoch = code.epoch();
+                match (slot, &mut code.jit) {
+                    (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, epoch, until) {
+                        leave::STEP if self.icount < until => self.step(bus, code),
+                        leave::FUEL => interpret = true,
+                        _ => {}
+                    },
+                    // The block may be gone.
+                    _ => interpret = true,
+                }
+                continue;
+            }
+            interpret = false;
             let block = &code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);
@@ -108,7 +132,7 @@ impl Cpu {
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
                 Leave::Alone(op) => self.step_op(bus, code, op),
-                Leave::Budget | Leave::Retired => {}
+                Leave::Budget | Leave::Retired | Leave::Hot => {}
             }
         }
     }
@@ -121,11 +145,15 @@ impl Cpu {
         if self.nmi_pending && !self.nmi_blocked {
             self.nmi_pending = false;
             self.activity = Activity::Running;
+            self.icount += 1;
+            self.exert_delivery();
             return Some(self.take_nmi(bus));
         }
         if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
             let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
             self.activity = Activity::Running;
+            self.icount += 1;
+            self.exert_delivery();
             return Some(self.take_interrupt(bus, vector));
         }
         None
@@ -134,8 +162,17 @@ impl Cpu {
     /// Delivers a fault of the instruction at `rip`.
     fn raise<B: CpuBus>(&mut self, bus: &mut B, fault: Fault) {
         self.single = true;
-        let _shutdown_shows_in_activity = self.deliver(bus, fault);
+        self.icount += 1;
+        if self.deliver(bus, fault) == Delivered::Ok {
+            let _shutdown_shows_in_activity = self.frame_trap(bus);
+        }
         self.single = false;
+        self.exert_delivery();
+    }
+
+    /// The debug trap of a frame that met a data breakpoint as it was pushed: before the handler's first instruction.
+    fn frame_trap<B: CpuBus>(&mut self, bus: &mut B) -> Option<Delivered> {
+        if self.pending_debug == 0 { None } else { self.debug_trap(bus, false) }
     }
 
     fn linear_ip(&self) -> u32 {
@@ -173,6 +210,7 @@ impl Cpu {
     }
 
     fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
+        self.exert(effort::DECODE);
         let mut bytes = [0; PAGE as usize];
         let n = (PAGE - u64::from(offset) % PAGE) as usize;
         // Blocks are short: most of the page need not be copied.
@@ -249,6 +287,7 @@ impl Cpu {
             let hit = self.code_breakpoint(bus, lin);
             self.single = false;
             if hit.is_some() {
+                self.icount += 1;
                 return;
             }
         }
@@ -261,6 +300,8 @@ impl Cpu {
     /// Executes one decoded instruction at `rip`, with traps.
     fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
         let trap = self.flag(flags::TF);
+        let task = self.tr.selector;
+        let translations = self.tlb.generation;
         // A fault leaves as if the instruction had not begun, but the shadow that it ran in is spent.
         self.shadow = Shadow::None;
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
@@ -268,11 +309,14 @@ impl Cpu {
         let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, code, op) };
         match outcome {
             Ok(()) => {
+                let unfinished = op.kind == Kind::StringRep && self.next_rip == self.rip;
                 self.rip = self.next_rip;
                 self.icount += 1;
-                self.system_flags &= !self.rf_to_clear(op);
+                if !unfinished && self.tr.selector == task && !Self::loads_rf(op) {
+                    self.system_flags &= !flags::RF;
+                }
                 // A software interrupt's handler is entered before a trap could be taken (SDM vol. 3, 6.9).
-                let trap = trap && !Self::enters_handler(op);
+                let trap = trap && !self.entered_handler(op);
                 if trap || self.pending_debug != 0 {
                     let _shutdown_shows_in_activity = self.debug_trap(bus, trap);
                 }
@@ -282,27 +326,22 @@ impl Cpu {
             }
         }
         self.single = false;
+        self.exert(if self.tlb.generation == translations { effort::ALONE } else { effort::FLUSH });
     }
 
-    /// RF is cleared by every instruction but those that load it (SDM vol. 3, 17.3.1.1).
-    fn rf_to_clear(&self, op: Op) -> u32 {
-        use super::op::System;
-        let loads = op.kind == Kind::Alone
-            && matches!(
-                op.system(),
-                System::Iret
-                    | System::JmpFarImm
-                    | System::JmpFarMem
-                    | System::CallFarImm
-                    | System::CallFarMem
-                    | System::Int
-            );
-        if loads { 0 } else { flags::RF }
+    /// RF is cleared by every instruction but IRET and those that switch tasks (SDM vol. 3, 18.3.1.1).
+    fn loads_rf(op: Op) -> bool {
+        op.kind == Kind::Alone && op.system() == System::Iret
     }
 
-    fn enters_handler(op: Op) -> bool {
-        use super::op::System;
-        op.kind == Kind::Alone && matches!(op.system(), System::Int | System::Int1 | System::Int3 | System::Into)
+    /// Whether the op that retired has entered an interrupt handler. An INTO that was not taken leaves TF alone.
+    fn entered_handler(&self, op: Op) -> bool {
+        op.kind == Kind::Alone
+            && match op.system() {
+                System::Int | System::Int1 | System::Int3 => true,
+                System::Into => !self.flag(flags::TF),
+                _ => false,
+            }
     }
 
     /// One op through the block loop.
@@ -312,7 +351,10 @@ impl Cpu {
             ops: 1,
             bytes: op.len.into(),
             instructions: 1,
-            page: NONE,
+            offset: 0,
+            mode: 0,
+            heat: std::cell::Cell::new(u32::MAX),
+            region: std::cell::Cell::new(NONE),
             links: [NONE; 2],
         };
         let before = (self.rip, self.icount);

@@ -166,9 +166,18 @@ pub struct Cpu {
     /// Executing a single instruction outside the fast loop, where MMIO and stores to code are allowed.
     #[serde(skip)]
     pub single: bool,
+    /// Work done in this run, as a host sees it.
+    #[serde(skip)]
+    pub effort: super::effort::Effort,
     /// Derived from the state; rebuilt by [`mode_changed`](Self::mode_changed) and on restore.
     #[serde(skip)]
     pub derived: Derived,
+    /// Instructions that translated code had left when it returned.
+    #[serde(skip)]
+    pub fuel: u32,
+    /// Upper half of the keys of the jump cache that are valid.
+    #[serde(skip)]
+    pub jump_tag: u64,
     /// Translation caches; never part of a snapshot.
     #[serde(skip)]
     pub tlb: super::tlb::Tlb,
@@ -222,6 +231,11 @@ pub struct Derived {
     pub mode: u32,
     /// TLB half for data accesses: 0 supervisor, 1 user.
     pub user: u32,
+    /// Alignment of user accesses is checked: CPL 3, CR0.AM and EFLAGS.AC (SDM vol. 3, 6.15, interrupt 17).
+    pub align: bool,
+    /// Whether data accesses of each TLB half are looked at one by one, for breakpoints or alignment. Nothing is entered
+    /// into its data TLBs then, so that the fast path needs no check.
+    pub watched: [bool; 2],
 }
 
 /// Bits of [`Derived::mode`].
@@ -276,11 +290,27 @@ impl Cpu {
             nmi_blocked: false,
             pending_debug: 0,
             single: false,
+            effort: super::effort::Effort::default(),
             derived: Derived::default(),
+            fuel: 0,
+            jump_tag: 0,
             tlb: super::tlb::Tlb::default(),
         };
         cpu.reset();
         cpu
+    }
+
+    /// What software could see of the state, as numbers: for tools that compare runs.
+    #[must_use]
+    pub fn visible_state(&self) -> Vec<u64> {
+        let mut all = vec![self.icount, self.rip, self.eflags().into(), self.cpl.into(), self.mxcsr.into()];
+        all.extend_from_slice(&self.gpr[..8]);
+        all.extend(self.seg.iter().flat_map(|s| [s.selector.into(), s.base, s.limit.into(), s.rights.into()]));
+        all.extend([self.cr0, self.cr2, self.cr3, self.cr4]);
+        all.extend(self.xmm.iter().flat_map(|x| [*x as u64, (*x >> 64) as u64]));
+        let image = self.x87.state_image(crate::fpu::ImageMode { operand32: true, protected: true });
+        all.extend(image.chunks(8).map(|c| c.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b))));
+        all
     }
 
     /// RESET# (SDM vol. 3, table 9-1). The instruction count goes on.
@@ -323,6 +353,25 @@ impl Cpu {
         self.nmi_pending = false;
         self.nmi_blocked = false;
         self.pending_debug = 0;
+        self.tlb.flush_all();
+        self.mode_changed();
+    }
+
+    /// After a snapshot was put in: state that no instruction can produce is cut to what 32-bit modes have, and what is
+    /// derived is derived again.
+    pub fn restored(&mut self) {
+        for (n, r) in self.gpr.iter_mut().enumerate() {
+            *r &= if n < ZERO_REG { 0xffff_ffff } else { 0 };
+        }
+        for s in self.seg.iter_mut().chain([&mut self.ldtr, &mut self.tr]) {
+            s.base &= 0xffff_ffff;
+        }
+        for r in [&mut self.rip, &mut self.next_rip, &mut self.cr3, &mut self.gdtr.base, &mut self.idtr.base] {
+            *r &= 0xffff_ffff;
+        }
+        self.cpl &= 3;
+        self.single = false;
+        self.x87.restored();
         self.tlb.flush_all();
         self.mode_changed();
     }
@@ -393,10 +442,10 @@ impl Cpu {
 
     /// Sets the whole EFLAGS (reserved bits are forced; no privilege checks).
     pub fn set_eflags(&mut self, value: u32) {
-        let vm_before = self.system_flags & flags::VM;
+        let before = self.system_flags;
         self.system_flags = value & 0x003f_7700 | flags::ALWAYS;
         self.set_status(value);
-        if vm_before != value & flags::VM {
+        if (before ^ value) & (flags::VM | flags::AC) != 0 {
             self.mode_changed();
         }
     }
@@ -483,9 +532,18 @@ impl Cpu {
         self.mode_changed();
     }
 
-    /// Recomputes what depends on segments, CPL, CR0 and EFLAGS.VM. TLBs are not flushed here.
+    /// Recomputes what depends on segments, CPL, CR0, DR7, EFLAGS.VM and EFLAGS.AC. Of the TLBs only what must be
+    /// watched from now on is dropped.
     pub fn mode_changed(&mut self) {
-        let mut d = Derived { user: u32::from(self.cpl == 3), ..Derived::default() };
+        let align = self.cpl == 3 && self.cr0 & cr0::AM != 0 && self.flag(flags::AC);
+        let breakpoints = self.data_breakpoints_enabled();
+        let watched = [breakpoints, breakpoints || align];
+        for (half, &on) in watched.iter().enumerate() {
+            if on && !self.derived.watched[half] {
+                self.tlb.flush_data(half);
+            }
+        }
+        let mut d = Derived { user: u32::from(self.cpl == 3), align, watched, ..Derived::default() };
         let mut flat = true;
         for seg in Seg::ALL {
             let (s, i) = (&self.seg[seg as usize], seg as usize);

@@ -1,4 +1,5 @@
-//! String instructions: one element at a time, with bulk paths for REP MOVS and REP STOS in plain memory.
+//! String instructions: one element at a time, with bulk paths for REP MOVS and REP STOS in plain memory, and for REP INS
+//! and REP OUTS between it and a device that moves many elements at once.
 //!
 //! A REP instruction runs in bounded portions. Between portions the instruction pointer stays on the
 //! instruction, exactly as after an interrupt between two iterations, and each portion counts as one
@@ -14,6 +15,9 @@ use crate::bus::CpuBus;
 
 /// Most elements of one portion.
 const PORTION: u32 = 4096;
+/// Bulk elements that are as much work as a simple instruction, and the work of an element outside of plain memory.
+const BULK_ELEMENTS: u64 = 8;
+const DEVICE_ELEMENT: u64 = 24;
 const ES: u8 = 0;
 
 struct Shape {
@@ -111,6 +115,7 @@ impl Cpu {
         self.check_io(bus, port, s.width as u8)?;
         if s.is(StringOp::Ins) {
             let lin = self.linear_write(ES, di, s.width)?;
+            self.check_alignment(lin, s.width)?;
             self.check_write(bus, lin, s.width, self.derived.user != 0)?;
             let value = self.in_port(bus, port, s.width as u8)?;
             self.store_at(bus, di, s.width, value)?;
@@ -128,6 +133,11 @@ impl Cpu {
         self.string_once(bus, &Shape::of(op))
     }
 
+    /// Whether a debug trap follows each iteration that was just done: single step, or a breakpoint that it met.
+    fn traps_iterations(&self) -> bool {
+        self.single && (self.flag(flags::TF) || self.pending_debug != 0)
+    }
+
     /// A portion of a REP string instruction (or INS/OUTS without REP). Returns whether it is complete.
     ///
     /// # Errors
@@ -139,7 +149,10 @@ impl Cpu {
             return Ok(true);
         }
         let compares = s.is(StringOp::Cmps) || s.is(StringOp::Scas);
-        let bulk = s.is(StringOp::Movs) || s.is(StringOp::Stos);
+        let stepped = self.single && self.flag(flags::TF);
+        let bulk = !stepped && (s.is(StringOp::Movs) || s.is(StringOp::Stos));
+        let io = !stepped && (s.is(StringOp::Ins) || s.is(StringOp::Outs));
+        let element = if self.single { DEVICE_ELEMENT } else { 1 };
         let mut left = PORTION;
         loop {
             let count = self.index(RCX, &s);
@@ -148,25 +161,71 @@ impl Cpu {
                     // The permission is asked for even where nothing is transferred (seen on hardware).
                     self.check_io(bus, self.reg16(RDX), s.width as u8)?;
                 }
+                self.system_flags &= !flags::RF;
                 return Ok(true);
             }
-            if left == 0 {
+            // What comes between two iterations is pushed with RF set (SDM vol. 3, 18.3.1.1).
+            if left == 0 || (left < PORTION && self.traps_iterations()) {
+                self.system_flags |= flags::RF;
                 return Ok(false);
             }
             // A portion is a number of elements, whichever way they go: what the TLB holds must not show in the count.
-            let many = if bulk { self.bulk(bus, &s, count.min(left)) } else { 0 };
+            let many = match (bulk, io) {
+                (true, _) => self.bulk(bus, &s, count.min(left)),
+                (_, true) => self.bulk_io(bus, &s, count.min(left)),
+                _ => 0,
+            };
             if many != 0 {
                 self.set_index(RCX, &s, count - many);
                 left -= many;
+                self.exert(u64::from(many) / BULK_ELEMENTS);
                 continue;
             }
             self.string_once(bus, &s)?;
             self.set_index(RCX, &s, count.wrapping_sub(1));
             left -= 1;
+            self.exert(element);
             if compares && self.lazy.zero() != (s.rep == 1) {
+                self.system_flags &= !flags::RF;
                 return Ok(true);
             }
         }
+    }
+
+    /// Moves as many elements between a port and plain memory as lie in one page whose translation is cached and as the
+    /// port's device moves at once. Returns how many were done; 0 leaves it to the single path, faults too.
+    fn bulk_io<B: CpuBus>(&mut self, bus: &mut B, s: &Shape, count: u32) -> u32 {
+        let port = self.reg16(RDX);
+        if !self.single
+            || self.flag(flags::DF)
+            || self.debug_enabled()
+            || self.check_io(bus, port, s.width as u8).is_err()
+        {
+            return 0;
+        }
+        let input = s.is(StringOp::Ins);
+        let (register, seg) = if input { (RDI, ES) } else { (RSI, s.seg) };
+        let at = self.index(register, s);
+        let base = (self.derived.base[usize::from(seg)] as u32).wrapping_add(at);
+        // Elements until the index register wraps, and until the page ends.
+        let room = (u64::from(s.mask - at) + 1) / u64::from(s.width);
+        let n = u64::from(count).min(room).min(u64::from((0x1000 - (base & 0xfff)) / s.width)) as u32;
+        if n < 2 {
+            return 0;
+        }
+        let bytes = n * s.width;
+        let linear = if input { self.linear_write(seg, at, bytes) } else { self.linear_read(seg, at, bytes) };
+        let Ok(linear) = linear else { return 0 };
+        let slot = tlb::slot(linear, self.derived.user);
+        let entry = if input { self.tlb.write[slot] } else { self.tlb.read[slot] };
+        let Some(offset) = tlb::hit(entry, linear, bytes) else { return 0 };
+        let done = if input {
+            bus.port_read_many(port, s.width as u8, offset, n)
+        } else {
+            bus.port_write_many(port, s.width as u8, offset, n)
+        };
+        self.advance(register, s, done);
+        done
     }
 
     /// Moves or stores as many elements as lie in plain memory of one source and one destination page, whose

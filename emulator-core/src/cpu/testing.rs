@@ -3,6 +3,7 @@
 //! Memory map: GDT 1000h, IDT 2000h, LDT 3000h, current TSS 4000h, a second TSS 7000h, stacks of rings 0,
 //! 1 and 3 below 9000h, A000h and B000h, page directory 10000h.
 
+use super::cache::CodeCache;
 use super::fault::{Exec, Fault};
 use super::segment::{Seg, Segment};
 use super::state::{Cpu, CpuModel, RSP, TableReg, cr0};
@@ -50,6 +51,8 @@ pub const FREE: u16 = 0x80;
 pub const FREE2: u16 = 0x88;
 /// Outside the GDT.
 pub const OUTSIDE: u16 = 0x800;
+/// Handlers of [`Lab::handlers`]: vector `v` at `HANDLERS + 16 * v`.
+pub const HANDLERS: u32 = 0x3_0000;
 
 /// A code, data or system descriptor. `limit` in units of `flags` bit 3 (granularity); `flags` are G, D/B, L, AVL.
 pub fn descriptor(base: u32, limit: u32, access: u8, flags: u8) -> u64 {
@@ -84,6 +87,8 @@ pub struct TestBus {
     pub read: Vec<(u16, u8)>,
     pub apic_base: u64,
     pub tsc: u64,
+    /// An external interrupt that waits.
+    pub interrupt: Option<u8>,
 }
 
 impl CpuBus for TestBus {
@@ -105,10 +110,10 @@ impl CpuBus for TestBus {
     }
     fn mmio_write(&mut self, _cpu: usize, _icount: u64, _addr: u64, _size: u8, _value: u64) {}
     fn interrupt_pending(&self, _cpu: usize) -> bool {
-        false
+        self.interrupt.is_some()
     }
     fn acknowledge_interrupt(&mut self, _cpu: usize, _icount: u64) -> Option<u8> {
-        None
+        self.interrupt.take()
     }
     fn tsc(&mut self, _icount: u64) -> u64 {
         self.tsc
@@ -125,6 +130,7 @@ impl CpuBus for TestBus {
 pub struct Lab {
     pub cpu: Cpu,
     pub bus: TestBus,
+    pub code: CodeCache,
 }
 
 impl Lab {
@@ -142,7 +148,9 @@ impl Lab {
                 read: Vec::new(),
                 apic_base: 0xfee0_0900,
                 tsc: 1_000_000,
+                interrupt: None,
             },
+            code: CodeCache::default(),
         };
         lab.cpu.single = true;
         for seg in Seg::ALL {
@@ -306,6 +314,46 @@ impl Lab {
         self.cpu.deliver(&mut self.bus, fault)
     }
 
+    /// Fills the IDT with interrupt gates for all vectors.
+    pub fn handlers(&mut self) {
+        for v in 0..=255u8 {
+            self.set_gate(v, gate(0xee, CODE0, HANDLERS + 16 * u32::from(v), 0));
+        }
+    }
+
+    /// The vector whose handler from [`handlers`](Self::handlers) comes next.
+    pub fn vector(&self) -> Option<u8> {
+        let at = (self.cpu.rip as u32).wrapping_sub(HANDLERS);
+        (at < 0x1000 && at.is_multiple_of(16) && self.cpu.cpl == 0).then_some((at / 16) as u8)
+    }
+
+    /// Puts code at CS:`rip`.
+    pub fn code(&mut self, bytes: &[u8]) {
+        let at = self.cpu.segment(Seg::Cs).base as u32 + self.cpu.rip as u32;
+        self.bus.mem.block().write(at, bytes);
+        self.bus.mem.note_store(at, bytes.len() as u32);
+    }
+
+    /// Executes the instruction at CS:`rip` alone, with the traps that follow it.
+    pub fn step(&mut self) {
+        self.cpu.single = false;
+        self.cpu.step(&mut self.bus, &mut self.code);
+    }
+
+    /// Runs until `n` more instructions have retired, as a machine does: with interrupts and by blocks.
+    pub fn run(&mut self, n: u64) {
+        self.cpu.single = false;
+        let until = self.cpu.icount + n;
+        self.cpu.run(&mut self.bus, &mut self.code, until);
+    }
+
+    /// Puts one instruction at CS:`rip` and executes it; the vector that it ended in, if any.
+    pub fn execute(&mut self, bytes: &[u8]) -> Option<u8> {
+        self.code(bytes);
+        self.step();
+        self.vector()
+    }
+
     pub fn selector(&self, seg: Seg) -> u16 {
         self.cpu.segment(seg).selector
     }
@@ -349,11 +397,14 @@ impl Lab {
     }
     pub fn write16(&mut self, at: u32, value: u16) {
         self.bus.mem.block().write_u16(at, value);
+        self.bus.mem.note_store(at, 2);
     }
     pub fn write32(&mut self, at: u32, value: u32) {
         self.bus.mem.block().write_u32(at, value);
+        self.bus.mem.note_store(at, 4);
     }
     pub fn write64(&mut self, at: u32, value: u64) {
         self.bus.mem.block().write_u64(at, value);
+        self.bus.mem.note_store(at, 8);
     }
 }

@@ -12,6 +12,8 @@ const INVALID: u64 = 1;
 
 /// One direct-mapped array, supervisor half first.
 pub type Array = [u64; 2 * ENTRIES];
+/// One bit for each entry of an array: its page is global.
+type Marks = [u64; 2 * ENTRIES / 64];
 
 /// Translations for reads, writes and instruction fetches.
 #[derive(Debug, Clone)]
@@ -22,6 +24,10 @@ pub struct Tlb {
     pub write: Array,
     /// Instruction fetches.
     pub fetch: Array,
+    /// Which entries of `read`, `write` and `fetch` are of global pages.
+    global: [Marks; 3],
+    /// Whether the page that was translated last is a global one (set by the page walk).
+    pub walked_global: bool,
     /// The memory epoch that the entries belong to.
     pub epoch: u64,
     /// The video RAM epoch that the write entries belong to.
@@ -35,7 +41,17 @@ pub struct Tlb {
 impl Default for Tlb {
     fn default() -> Self {
         let empty = || [INVALID; 2 * ENTRIES];
-        Self { read: empty(), write: empty(), fetch: empty(), epoch: 0, vram_epoch: 0, large: [0; 16], generation: 0 }
+        Self {
+            read: empty(),
+            write: empty(),
+            fetch: empty(),
+            global: [[0; 2 * ENTRIES / 64]; 3],
+            walked_global: false,
+            epoch: 0,
+            vram_epoch: 0,
+            large: [0; 16],
+            generation: 0,
+        }
     }
 }
 
@@ -65,7 +81,56 @@ pub fn hit(entry: u64, lin: u32, size: u32) -> Option<u32> {
     }
 }
 
+fn mark(marks: &mut Marks, i: usize, global: bool) {
+    let bit = 1 << (i & 63);
+    let word = &mut marks[i >> 6];
+    *word = if global { *word | bit } else { *word & !bit };
+}
+
 impl Tlb {
+    /// Enters a translation for reads that was just walked.
+    pub fn enter_read(&mut self, i: usize, entry: u64) {
+        self.read[i] = entry;
+        mark(&mut self.global[0], i, self.walked_global);
+    }
+
+    /// Enters a translation for writes that was just walked.
+    pub fn enter_write(&mut self, i: usize, entry: u64) {
+        self.write[i] = entry;
+        mark(&mut self.global[1], i, self.walked_global);
+    }
+
+    /// Enters a translation for fetches that was just walked.
+    pub fn enter_fetch(&mut self, i: usize, entry: u64) {
+        self.fetch[i] = entry;
+        mark(&mut self.global[2], i, self.walked_global);
+    }
+
+    /// Drops everything but global pages (a load of CR3; SDM vol. 3, 4.10.4.1).
+    pub fn flush_non_global(&mut self) {
+        for (array, marks) in [&mut self.read, &mut self.write, &mut self.fetch].into_iter().zip(&self.global) {
+            for (entries, &kept) in array.chunks_exact_mut(64).zip(marks) {
+                if kept == 0 {
+                    entries.fill(INVALID);
+                    continue;
+                }
+                for (bit, e) in entries.iter_mut().enumerate() {
+                    if kept >> bit & 1 == 0 {
+                        *e = INVALID;
+                    }
+                }
+            }
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Drops the data translations of one half (0 supervisor, 1 user), because from now on its accesses are watched.
+    pub fn flush_data(&mut self, half: usize) {
+        let entries = half * ENTRIES..(half + 1) * ENTRIES;
+        self.read[entries.clone()].fill(INVALID);
+        self.write[entries].fill(INVALID);
+    }
+
     /// Drops everything, global pages too.
     pub fn flush_all(&mut self) {
         self.read.fill(INVALID);

@@ -62,7 +62,7 @@ pub struct ApicMessage {
 }
 
 /// What a vCPU must do beside looking at its local APIC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CpuRequest {
     /// Non-maskable interrupt.
     Nmi,

@@ -57,6 +57,15 @@ pub trait BlockBackend: Send {
     fn flush(&mut self) -> Result<(), BlockError> {
         Ok(())
     }
+    /// The sectors that were written and that nothing but this object holds, for a snapshot. `None` when writes go into
+    /// the image itself, or there are none.
+    fn written(&self) -> Option<OverlayData> {
+        None
+    }
+    /// Puts sectors from [`written`](Self::written) of a snapshot in place of those written since.
+    fn set_written(&mut self, data: OverlayData) {
+        let _ = data;
+    }
 }
 
 /// An image in memory.
@@ -101,6 +110,31 @@ impl BlockBackend for MemoryBlock {
         let range = self.range(offset, data.len())?;
         self.data[range].copy_from_slice(data);
         Ok(BlockStatus::Ready)
+    }
+    fn written(&self) -> Option<OverlayData> {
+        // Nothing says what was written and what was there: all of it.
+        let clusters = || self.data.chunks(CLUSTER as usize).zip(0u64..);
+        (!self.read_only).then(|| {
+            let mut all = OverlayData::default();
+            for (bytes, n) in clusters() {
+                let mut cluster = bytes.to_vec();
+                cluster.resize(CLUSTER as usize, 0);
+                all.insert(n, 0xff, cluster);
+            }
+            all
+        })
+    }
+    fn set_written(&mut self, data: OverlayData) {
+        for (n, valid, bytes) in data.clusters() {
+            for sector in (0..8).filter(|s| valid >> s & 1 != 0) {
+                let from = sector * SECTOR as usize;
+                let at = n as usize * CLUSTER as usize + from;
+                let end = (at + SECTOR as usize).min(self.data.len());
+                if at < end {
+                    self.data[at..end].copy_from_slice(&bytes[from..from + end - at]);
+                }
+            }
+        }
     }
 }
 
@@ -174,6 +208,19 @@ impl Media {
         self.0.as_mut().map_or(Ok(()), |b| b.flush())
     }
 
+    /// As [`BlockBackend::written`].
+    #[must_use]
+    pub fn written(&self) -> Option<OverlayData> {
+        self.0.as_ref()?.written()
+    }
+
+    /// As [`BlockBackend::set_written`].
+    pub fn set_written(&mut self, data: OverlayData) {
+        if let Some(backend) = &mut self.0 {
+            backend.set_written(data);
+        }
+    }
+
     /// Gives the backend back.
     pub fn take(&mut self) -> Option<Box<dyn BlockBackend>> {
         self.0.take()
@@ -203,7 +250,7 @@ impl std::fmt::Debug for Media {
 /// Bytes of the unit in which an [`Overlay`] keeps writes.
 const SECTOR: u64 = 512;
 /// Bytes of the unit in which an [`Overlay`] allocates memory: 8 sectors, one bit each.
-const CLUSTER: u64 = 8 * SECTOR;
+pub const CLUSTER: u64 = 8 * SECTOR;
 
 /// Sectors of one 4 KiB cluster that were written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +269,17 @@ impl OverlayData {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.0.len() as u64 * CLUSTER
+    }
+
+    /// Number, sectors (a bit each) and bytes of each 4 KiB cluster that has written sectors, in order.
+    pub fn clusters(&self) -> impl Iterator<Item = (u64, u8, &[u8])> {
+        self.0.iter().map(|(n, c)| (*n, c.valid, &c.bytes[..]))
+    }
+
+    /// Adds a cluster of 4 KiB, of which the sectors under `valid` count.
+    pub fn insert(&mut self, n: u64, valid: u8, mut bytes: Vec<u8>) {
+        bytes.resize(CLUSTER as usize, 0);
+        self.0.insert(n, Cluster { valid, bytes });
     }
 
     fn sector(&self, n: u64) -> Option<&[u8]> {
@@ -287,6 +345,14 @@ impl Overlay {
 impl BlockBackend for Overlay {
     fn len(&self) -> u64 {
         self.base.len()
+    }
+
+    fn written(&self) -> Option<OverlayData> {
+        Some(self.written.clone())
+    }
+
+    fn set_written(&mut self, data: OverlayData) {
+        self.written = data;
     }
 
     fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<BlockStatus, BlockError> {

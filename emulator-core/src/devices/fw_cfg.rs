@@ -175,6 +175,31 @@ impl FwCfg {
         }
     }
 
+    /// What the guest can change: selected item, offset in it, high half of the DMA address. The items are
+    /// configuration.
+    #[must_use]
+    pub fn registers(&self) -> (u16, u32, u32) {
+        (self.selected, self.offset, self.dma_high)
+    }
+
+    /// Puts [`registers`](Self::registers) back.
+    pub fn set_registers(&mut self, (selected, offset, dma_high): (u16, u32, u32)) {
+        (self.selected, self.offset, self.dma_high) = (selected, offset, dma_high);
+    }
+
+    /// A CRC-32 of all items and their names.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        let mut crc = flate2::Crc::new();
+        for (key, data) in &self.items {
+            crc.update(&key.to_le_bytes());
+            crc.update(&(data.len() as u64).to_le_bytes());
+            crc.update(data);
+        }
+        self.files.iter().for_each(|name| crc.update(name.as_bytes()));
+        crc.sum()
+    }
+
     /// Sets item `key`.
     pub fn set(&mut self, key: u16, data: Vec<u8>) {
         self.items.insert(key & !WRITE_CHANNEL, data);

@@ -33,7 +33,9 @@ pub struct MappedBar {
 /// Header type 0 configuration space: values, writable bits and base address registers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PciConfig {
+    #[serde(deserialize_with = "crate::bus::exactly::<_, 256>")]
     bytes: Vec<u8>,
+    #[serde(deserialize_with = "crate::bus::exactly::<_, 256>")]
     writable: Vec<u8>,
     bars: [Option<Bar>; 6],
     /// Device number on bus 0.

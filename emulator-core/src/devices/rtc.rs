@@ -88,6 +88,7 @@ pub struct Rtc {
     index: u8,
     nmi_masked: bool,
     /// Plain bytes, registers A and B, alarm, and the time registers while the clock is stopped.
+    #[serde(deserialize_with = "crate::bus::exactly::<_, 128>")]
     cmos: Vec<u8>,
     flags: C,
     /// Seconds since 1970 at `epoch`.

@@ -187,6 +187,12 @@ pub struct Decoded {
 }
 
 impl X87Op {
+    /// Whether it reads or writes EFLAGS.
+    pub const fn touches_eflags(self) -> bool {
+        use X87Op::*;
+        matches!(self, Fcomi | Fcomip | Fucomi | Fucomip | Fcmov)
+    }
+
     /// Whether this is a control instruction: those neither update the last-instruction pointers
     /// (SDM vol. 1 section 8.1.8) nor touch data.
     pub const fn is_control(self) -> bool {

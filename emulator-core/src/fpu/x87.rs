@@ -91,6 +91,11 @@ impl Default for X87 {
 }
 
 impl X87 {
+    /// After a snapshot was put in: TOP is a register's number.
+    pub fn restored(&mut self) {
+        self.top &= 7;
+    }
+
     /// The state after RESET (SDM vol. 3 table 9-1); software runs FNINIT before use.
     pub fn new() -> X87 {
         X87 { sigs: [0; 8], ses: [0; 8], top: 0, empty: 0, cw: 0x40, sw: 0, fip: 0, fcs: 0, fdp: 0, fds: 0, fop: 0 }

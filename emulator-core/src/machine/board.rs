@@ -6,6 +6,7 @@
 use super::clock::Clock;
 use crate::bus::{CpuBus, Device, IoCtx, IrqLines, MmioIo, PortIo, Signals};
 use crate::devices::apic_bus::{self, ApicMessage, CpuRequest};
+use crate::devices::block::Media;
 use crate::devices::debug_port::{DebugExit, FirmwareLog};
 use crate::devices::dma::Dma;
 use crate::devices::floppy::Floppy;
@@ -82,12 +83,12 @@ pub struct Board {
     pub armed: VirtTime,
     /// What the APICs ask of vCPUs, by index.
     pub cpu_requests: Vec<(usize, CpuRequest)>,
-    pic: Pic,
+    pub(super) pic: Pic,
     pub(super) pit: Pit,
     pub(super) rtc: Rtc,
     pub(super) i8042: I8042,
-    dma: Dma,
-    port92: Port92,
+    pub(super) dma: Dma,
+    pub(super) port92: Port92,
     pub(super) uarts: Vec<Uart>,
     pub(super) floppy: Floppy,
     pub(super) ide: Ide,
@@ -96,18 +97,18 @@ pub struct Board {
     pub(super) fw_cfg: FwCfg,
     firmware_log: FirmwareLog,
     debug_exit: Option<(u16, DebugExit)>,
-    config_address: ConfigAddress,
-    host_bridge: HostBridge,
-    isa_bridge: IsaBridge,
+    pub(super) config_address: ConfigAddress,
+    pub(super) host_bridge: HostBridge,
+    pub(super) isa_bridge: IsaBridge,
     pub(super) pm: Pm,
-    io_apic: IoApic,
-    hpet: Hpet,
-    lapics: Vec<LocalApic>,
+    pub(super) io_apic: IoApic,
+    pub(super) hpet: Hpet,
+    pub(super) lapics: Vec<LocalApic>,
     ports: Box<[Slot]>,
     /// Where the VGA's register window is mapped.
     vga_mmio: Option<(u64, u64)>,
     /// Per vCPU: an interrupt can be taken.
-    intr: Vec<bool>,
+    pub(super) intr: Vec<bool>,
 }
 
 /// An [`IoCtx`] over the board's shared parts, leaving the devices free to borrow.
@@ -231,7 +232,7 @@ impl Board {
     }
 
     /// Rebuilds the port map and the moving memory windows.
-    fn map(&mut self) {
+    pub(super) fn map(&mut self) {
         self.signals.remap = false;
         self.ports.fill(Slot::None);
         let mut put = |first: u16, count: u16, slot: Slot| {
@@ -291,6 +292,23 @@ impl Board {
             None => self.mem.map_frame_buffer(0, 0),
         }
         self.vga_mmio = vga.mapped(2).map(|bar| (bar.base.into(), bar.size.into()));
+    }
+
+    /// Where the isa-debug-exit device is, if there is one.
+    #[must_use]
+    pub fn debug_exit_port(&self) -> Option<u16> {
+        self.debug_exit.as_ref().map(|(port, _)| *port)
+    }
+
+    /// The image in IDE drive 0 to 3, or in floppy drive 4 or 5.
+    #[must_use]
+    pub fn media(&self, n: usize) -> Option<&Media> {
+        if n < 4 { self.ide.media(n) } else { self.floppy.media(n - 4) }
+    }
+
+    /// The same, to change it.
+    pub fn media_mut(&mut self, n: usize) -> Option<&mut Media> {
+        if n < 4 { self.ide.media_mut(n) } else { self.floppy.media_mut(n - 4) }
     }
 
     /// vCPUs that the board has local APICs for.
@@ -564,6 +582,24 @@ impl CpuBus for Board {
             }
         }
         self.settle();
+    }
+
+    fn port_read_many(&mut self, port: u16, size: u8, offset: u32, count: u32) -> u32 {
+        match (self.ports[usize::from(port)], &mut self.network) {
+            (Slot::Network, Some(card)) => {
+                card.read_many(port, size, count, |data| self.mem.block().write(offset, data))
+            }
+            _ => 0,
+        }
+    }
+
+    fn port_write_many(&mut self, port: u16, size: u8, offset: u32, count: u32) -> u32 {
+        match (self.ports[usize::from(port)], &mut self.network) {
+            (Slot::Network, Some(card)) => {
+                card.write_many(port, size, count, |data| self.mem.block().read(offset, data))
+            }
+            _ => 0,
+        }
     }
 
     fn mmio_read(&mut self, cpu: usize, icount: u64, addr: u64, size: u8) -> u64 {

@@ -47,6 +47,19 @@ impl Clock {
         Self { mode, base_time: 0, base_count: 0, rate: DETERMINISTIC_NS << FRACTION, host_offset: None, slice: None }
     }
 
+    /// Whether a clock from a snapshot can be one.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let limit = 1 << 60;
+        (1..=1 << 20).contains(&self.rate) && self.base_time < limit && self.base_count < limit
+    }
+
+    /// Forgets the host's time: the next slice tells it anew.
+    pub fn forget_host(&mut self) {
+        self.host_offset = None;
+        self.slice = None;
+    }
+
     /// Which clock this is.
     #[must_use]
     pub fn mode(&self) -> ClockMode {

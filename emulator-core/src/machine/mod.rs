@@ -9,10 +9,12 @@ pub mod config;
 mod firmware;
 pub mod loader;
 mod slack;
+pub mod snapshot;
 
 pub use crate::devices::ne2000::{Counters as NetworkCounters, Traffic};
 pub use clock::ClockMode;
 pub use config::{ConfigError, DriveConfig, MachineConfig, NetworkConfig, NetworkKind};
+pub use snapshot::StateError;
 
 use crate::bus::CpuBus;
 use crate::cpu::Cpu;
@@ -24,6 +26,7 @@ use crate::devices::i8042::Key;
 use crate::devices::ne2000::Ne2000;
 use crate::devices::vga::render::Picture;
 use crate::devices::vga::text::TextScreen;
+use crate::jit::{Counters, Heat, Jit, JitHost};
 use crate::mem::Memory;
 use crate::time::{SECOND, VirtTime};
 use board::Board;
@@ -103,6 +106,19 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Switches the fast tier on. The machine must not move in memory from now on but by its owner, who holds it by
+    /// pointer: vCPUs and guest memory stay where they are.
+    pub fn enable_jit(&mut self, host: Box<dyn JitHost>, heat: Heat) {
+        self.code.clear();
+        self.code.jit = Some(Box::new(Jit::new(host, heat, &self.cpus[0], &self.board.mem)));
+    }
+
+    /// Figures of the fast tier; all zero without one.
+    #[must_use]
+    pub fn jit_counters(&self) -> Counters {
+        self.code.jit.as_ref().map(|jit| jit.counters()).unwrap_or_default()
+    }
+
     /// Presses the reset button.
     pub fn reset(&mut self) {
         let now = self.now();
@@ -116,6 +132,18 @@ impl Machine {
     /// deterministic clock). With the deterministic clock idle time is skipped, at most a second of it in one
     /// call; with the realtime clock the host sleeps until `wake_at`.
     pub fn run(&mut self, instructions: u64, host_now: u64) -> Exit {
+        self.cpus[0].limit_deliveries(instructions);
+        self.run_on(instructions, host_now)
+    }
+
+    /// The same, for a host that shares out its time: what takes it longer (device accesses, string instructions, new
+    /// code) uses up the budget faster, so that a budget is about as much time for every guest.
+    pub fn run_for(&mut self, budget: u64, host_now: u64) -> Exit {
+        self.cpus[0].limit_effort(budget);
+        self.run_on(budget, host_now)
+    }
+
+    fn run_on(&mut self, instructions: u64, host_now: u64) -> Exit {
         if self.powered_off {
             return Exit::PowerOff;
         }
@@ -132,7 +160,7 @@ impl Machine {
             if let Some(exit) = self.serve_requests() {
                 return exit;
             }
-            if self.instructions() >= end {
+            if self.instructions() >= end || self.cpus[0].exhausted() {
                 return Exit::Budget;
             }
             if self.board.blocked() && self.board.clock.mode() == ClockMode::Deterministic {
@@ -370,6 +398,12 @@ impl Machine {
         self.board.vga.render(&mut self.board.mem, now, picture)
     }
 
+    /// The same with nothing that blinks: the cursor and blinking characters are shown.
+    pub fn render_still(&mut self, picture: &mut Picture) -> bool {
+        // All blinking begins with its bright half.
+        self.board.vga.render(&mut self.board.mem, 0, picture)
+    }
+
     /// Whether the guest may have changed the picture since the last [`render`](Self::render).
     #[must_use]
     pub fn screen_touched(&self) -> bool {
@@ -421,3 +455,6 @@ impl Machine {
         &mut self.board
     }
 }
+
+#[cfg(test)]
+mod tests;

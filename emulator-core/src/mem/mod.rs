@@ -7,6 +7,7 @@ pub mod ram;
 
 pub use ram::Ram;
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Bytes per page.
@@ -32,12 +33,21 @@ pub enum Frame {
 }
 
 /// Where reads and writes of one 16 KiB piece of C0000h-FFFFFh go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pam {
     /// Reads come from RAM (otherwise from ROM or the bus).
     pub read_ram: bool,
     /// Writes go to RAM (otherwise they are lost).
     pub write_ram: bool,
+}
+
+/// What maps where, as a snapshot keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapState {
+    pam: [Pam; PAM_COUNT],
+    lfb: (u64, u32),
+    smram_open: bool,
+    a20: bool,
 }
 
 /// The physical address space.
@@ -213,6 +223,50 @@ impl Memory {
     #[must_use]
     pub fn tlb_epoch(&self) -> u64 {
         self.tlb_epoch
+    }
+
+    /// What maps where.
+    #[must_use]
+    pub fn map_state(&self) -> MapState {
+        MapState { pam: self.pam, lfb: self.lfb, smram_open: self.smram_open, a20: self.a20 }
+    }
+
+    /// Puts [`map_state`](Self::map_state) back.
+    pub fn set_map_state(&mut self, state: &MapState) {
+        self.pam = state.pam;
+        self.lfb = (state.lfb.0, state.lfb.1.min(VRAM_SIZE));
+        self.smram_open = state.smram_open;
+        self.a20 = state.a20;
+        self.invalidate_tlbs();
+    }
+
+    /// Bytes at the start of the block that a guest can write: RAM and video RAM.
+    #[must_use]
+    pub fn writable_len(&self) -> u32 {
+        self.ram_size + VRAM_SIZE
+    }
+
+    /// A CRC-32 of the firmware.
+    #[must_use]
+    pub fn rom_checksum(&self) -> u32 {
+        let mut rom = vec![0; ROM_SIZE as usize];
+        self.block.read(self.rom_offset(), &mut rom);
+        let mut crc = flate2::Crc::new();
+        crc.update(&rom);
+        crc.sum()
+    }
+
+    /// Forgets which bytes code was decoded from: no decoded code is left.
+    pub fn forget_code(&mut self) {
+        self.code.fill(0);
+        self.code_bytes.fill(None);
+        self.stale_code.clear();
+    }
+
+    /// All of the video RAM changed.
+    pub fn touch_vram(&mut self) {
+        self.vram_dirty.fill(true);
+        self.vram_touched = true;
     }
 
     fn invalidate_tlbs(&mut self) {

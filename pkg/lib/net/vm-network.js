@@ -1,6 +1,7 @@
 // The network of one machine: what its card is plugged into, and who listens in.
 import { Tab86Error } from "../errors.js";
 import { Capture } from "./capture.js";
+import { CloneAddress } from "./clone-address.js";
 import { formatMac, parseMac, randomMac } from "./frames.js";
 import { checkLanName, joinLan } from "./lan.js";
 import { checkRelay, RelayCable } from "./relay.js";
@@ -9,7 +10,8 @@ import { checkRelay, RelayCable } from "./relay.js";
  * @typedef {import("./cable.js").Cable} Cable
  * @typedef {import("./cable.js").LinkState} LinkState
  * @typedef {{ lan: string | null, relay: string | null }} Place where the cable leads; both null: nowhere
- * @typedef {Place & { mac: number[] }} NetworkSetup
+ * @typedef {Place & { mac: number[], guestMac?: number[] }} NetworkSetup the address on the network, and the one that the
+ *   guest knows if it is another: a clone's
  *
  * @typedef {object} Card the machine's end
  * @property {(frame: Uint8Array) => boolean} receive a frame for the guest; false if it is lost
@@ -38,6 +40,8 @@ export function checkNetwork(options) {
 /** The network of a machine that has a card. */
 export class VmNetwork {
   #mac;
+  #guestMac;
+  /** @type {CloneAddress | null} */ #translation;
   #card;
   /** @type {Place} */ #place = { lan: null, relay: null };
   /** @type {Cable | null} */ #cable = null;
@@ -48,15 +52,17 @@ export class VmNetwork {
   #dropped = 0;
   /** @type {Set<Capture>} */ #captures = new Set();
 
-  /** @param {number[]} mac @param {Card} card */
-  constructor(mac, card) {
+  /** @param {{ mac: number[], guestMac?: number[] }} addresses @param {Card} card */
+  constructor({ mac, guestMac = mac }, card) {
     this.#mac = mac;
+    this.#guestMac = guestMac;
+    this.#translation = guestMac === mac ? null : new CloneAddress(guestMac, mac);
     this.#card = card;
   }
 
-  /** For a clone: the same card on the same network. @returns {NetworkSetup} */
-  get setup() {
-    return { ...this.#place, mac: this.#mac };
+  /** For a clone: the same card on the same network, which has an address of its own there. @returns {NetworkSetup} */
+  get cloned() {
+    return { ...this.#place, mac: randomMac(), guestMac: this.#guestMac };
   }
 
   get info() {
@@ -89,12 +95,13 @@ export class VmNetwork {
   /** A frame from the guest. @param {Uint8Array} frame */
   transmit(frame) {
     this.#record("out", frame);
-    if (this.#cable && this.#state === "up") this.#cable.send(frame);
+    if (this.#cable && this.#state === "up") this.#cable.send(this.#translation?.out(frame) ?? frame);
     else this.#dropped++;
   }
 
-  /** @param {Uint8Array} frame */
-  #receive(frame) {
+  /** @param {Uint8Array} received */
+  #receive(received) {
+    const frame = this.#translation?.in(received) ?? received;
     if (this.#card.receive(frame)) this.#record("in", frame);
     else this.#dropped++;
   }
@@ -114,7 +121,7 @@ export class VmNetwork {
 
   /** Records what passes from now on. */
   capture() {
-    const capture = new Capture(this.#mac, (ended) => this.#captures.delete(ended));
+    const capture = new Capture(this.#guestMac, (ended) => this.#captures.delete(ended));
     this.#captures.add(capture);
     return capture;
   }

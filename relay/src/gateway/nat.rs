@@ -60,6 +60,20 @@ struct Entry {
     _permits: (OwnedSemaphorePermit, [OwnedSemaphorePermit; 2]),
 }
 
+impl Entry {
+    /// Takes the flow out of the table, unless something waits in its inbox: nothing can come in between.
+    fn retire(&self, inbox: &mpsc::Receiver<Bytes>) -> bool {
+        let mut flows = lock(&self.nat.flows);
+        if !inbox.is_empty() {
+            return false;
+        }
+        if flows.get(&self.key).is_some_and(|flow| flow.id == self.id) {
+            flows.remove(&self.key);
+        }
+        true
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut flows = lock(&self.nat.flows);
@@ -448,7 +462,8 @@ async fn udp_flow(
                     return;
                 }
             }
-            () = tokio::time::sleep(idle) => return,
+            // A datagram that came in the same moment is not lost.
+            () = tokio::time::sleep(idle) => if entry.retire(&inbox) { return },
             () = port.queue.closed() => return,
         }
     }

@@ -426,7 +426,7 @@ impl Guest {
         for _ in 0..256 {
             match message {
                 Some(Ok(Message::Binary(frame))) => {
-                    self.seen.truncate(64);
+                    self.seen.truncate(512);
                     self.seen.insert(0, frame.clone());
                     self.wire.input.push_back(frame);
                 }

@@ -14,6 +14,12 @@ export const THEN = {
   spinForEver: () => [0xfa, 0xeb, 0xfe],
   /** jmp $: a tight loop that timers interrupt */
   spin: () => [0xeb, 0xfe],
+  /**
+   * mov ax, 0B800h; mov es, ax; again: mov ecx, 20000000; dec ecx; jnz; mov dx, 2000; next: mov cx, 0FFFFh; rep stosb;
+   * dec dx; jnz next; jmp again: fast instructions and then the slowest, to outwit who counts instructions
+   */
+  switcher: () => [0xb8, 0x00, 0xb8, 0x8e, 0xc0, 0x66, 0xb9, 0x00, 0x2d, 0x31, 0x01, 0x66, 0x49, 0x75, 0xfc, 0xba, 0xd0, 0x07,
+    0xb9, 0xff, 0xff, 0xf3, 0xaa, 0x4a, 0x75, 0xf8, 0xeb, 0xe9],
   /** lidt [zeros]; int3: no handler for the breakpoint, nor for the faults after it */
   tripleFault: (zeros) => [0x0f, 0x01, 0x1e, zeros & 255, zeros >> 8, 0xcc],
 };
@@ -47,3 +53,22 @@ export function fillerFloppy() {
 const FILLER = 
   "fa31c08ed8e4920c02e6920f0116347c0f20c00c010f22c0ea1d7c080066b910008ed98ec1bf00001000b900003c0040f3ab" +
   "ebf117003a7c00000000000000000000ffff0000009acf00ffff00000092cf00";
+
+/**
+ * A floppy image whose boot sector sets a video mode of 32 bits by DISPI and fills the linear frame buffer without end,
+ * with another colour each time: VBE 4F01h for its address; DISPI registers 4, 1, 2, 3, 4 by ports 1CEh and 1CFh; A20;
+ * lgdt; flat segments; again: mov edi, [8028h]; width by height to ecx; add eax, 010203h; rep stosd; jmp again
+ */
+export function painterFloppy(width = 1024, height = 768) {
+  const image = Buffer.alloc(FLOPPY);
+  Buffer.from(PAINTER, "hex").copy(image);
+  image.writeUInt16LE(width, 0x6d);
+  image.writeUInt16LE(height, 0x71);
+  image.writeUInt16LE(0xaa55, 510);
+  return image;
+}
+
+const PAINTER =
+  "fa31c08ed88ec0bf0080b8014fb94401cd10be677cbace01ad83f8ff7406ef42adefebf1fae4920c02e6920f01167d7c0f20c00c010f22c0" +
+  "ea3d7c080066b810008ed88ec08b1d2880000089df0fb70d6d7c00000fb715717c00000fafca0503020100f3abebe4040000000100000402" +
+  "0000030300200004004100ffff1700837c00000000000000000000ffff0000009acf00ffff00000092cf00";

@@ -38,6 +38,8 @@ pub struct Guest {
 pub enum Recipe {
     /// A kernel package and our own initramfs.
     Debian { meta: &'static str },
+    /// The initramfs of the Debian guest with GDB behind it.
+    DebianGdb,
     /// Files as they lie in one package: role and path inside.
     Package { package: &'static str, members: Vec<(&'static str, &'static str)> },
     /// Our own CD.
@@ -52,6 +54,11 @@ impl Recipe {
         !matches!(self, Recipe::Assembly { .. })
     }
 
+    /// Whether it is for one test only: made when it is named, or with `TAB86_ALL_GUESTS`, and not listed in the page.
+    pub fn on_request(&self) -> bool {
+        matches!(self, Recipe::DebianGdb)
+    }
+
     /// The files of this checkout that it depends on.
     pub fn sources(&self) -> Vec<PathBuf> {
         match self {
@@ -60,6 +67,7 @@ impl Recipe {
                 [files_of(&repo::path("guests/isolinux")), vec![repo::build("guests/hello.img")]].concat()
             }
             Recipe::Assembly { source } => files_of(source.parent().unwrap_or(source)),
+            Recipe::DebianGdb => vec![repo::build("guests/debian-initrd.gz")],
             Recipe::Package { .. } => Vec::new(),
         }
     }
@@ -134,6 +142,18 @@ fn fetched() -> Vec<Guest> {
             256,
             Recipe::Debian { meta: "linux-image-686-pae" },
         ),
+        Guest {
+            name: "debian-gdb".to_owned(),
+            title: "Debian Linux with GDB".to_owned(),
+            description: "The initramfs of the Debian guest with Debian's GDB, for a test.".to_owned(),
+            kind: "linux",
+            files: vec![("initrd", "debian-gdb-initrd.gz".to_owned())],
+            cmdline: LINUX.to_owned(),
+            boot_order: "",
+            memory_mib: 256,
+            ready: "",
+            recipe: Recipe::DebianGdb,
+        },
         disk(
             "memtest",
             "memtest86+",

@@ -17,6 +17,49 @@ pub fn make(meta: &str, cache: &Path, kernel: &Path, initrd: &Path) -> Result<()
     Ok(())
 }
 
+/// Writes `base` with a second archive behind it, which the kernel unpacks over the first: GDB and its libraries.
+pub fn add_gdb(cache: &Path, base: &Path, initrd: &Path) -> Result<()> {
+    const GDB: &str = "gdb-minimal:i386";
+    let mut cpio = Cpio::default();
+    for folder in ["lib", "lib/i386-linux-gnu"] {
+        cpio.folder(folder);
+    }
+    let gdb = apt::unpack(GDB, cache)?;
+    cpio.file("bin/gdb", 0o755, &std::fs::read(gdb.join("usr/bin/gdb"))?);
+    cpio.symlink("lib/ld-linux.so.2", "i386-linux-gnu/ld-linux.so.2");
+    for package in apt::libraries_of(GDB)? {
+        let root = apt::unpack(&package, cache)?;
+        for place in ["lib/i386-linux-gnu", "usr/lib/i386-linux-gnu"] {
+            add_libraries(&mut cpio, &root.join(place))?;
+        }
+    }
+    let mut bytes = std::fs::read(base).with_context(|| format!("reading {}", base.display()))?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(cpio.finish_gzipped()?);
+    std::fs::write(initrd, bytes)?;
+    Ok(())
+}
+
+/// Adds the shared libraries of a folder, and the links to them.
+fn add_libraries(cpio: &mut Cpio, folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok()).map(|e| e.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let target = format!("lib/i386-linux-gnu/{name}");
+        if !name.contains(".so") {
+            continue;
+        }
+        match std::fs::read_link(&path) {
+            Ok(link) => cpio.symlink(&target, &link.to_string_lossy()),
+            Err(_) if path.is_file() => cpio.file(&target, 0o755, &std::fs::read(&path)?),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// The one entry of a folder whose name begins with `prefix`.
 fn only_file(folder: &Path, prefix: &str) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;

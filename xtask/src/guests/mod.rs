@@ -33,7 +33,9 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
             bail!("no guest is called {name}. There are: {}", names.join(", "));
         }
     }
-    let wanted = |guest: &Guest| only.is_empty() || only.contains(&guest.name);
+    let everything = std::env::var_os("TAB86_ALL_GUESTS").is_some();
+    let wanted =
+        |guest: &Guest| only.contains(&guest.name) || (only.is_empty() && (everything || !guest.recipe.on_request()));
     let fetched =
         |guest: &&Guest| wanted(guest) && guest.recipe.needs_packages() && (refresh || !is_made(guest, &folder));
     let fetching = catalogue.iter().any(|guest| fetched(&guest));
@@ -50,7 +52,8 @@ pub fn make(only: &[String], refresh: bool) -> Result<Report> {
             failed.push(guest.name.clone());
         }
     }
-    let mut made: Vec<&Guest> = catalogue.iter().filter(|guest| is_made(guest, &folder)).collect();
+    let listed = |guest: &&Guest| !guest.recipe.on_request() && is_made(guest, &folder);
+    let mut made: Vec<&Guest> = catalogue.iter().filter(listed).collect();
     // The page lists them in this order: the default first, our own last.
     made.sort_by_key(|guest| (guest.name != catalogue::DEFAULT, !guest.recipe.needs_packages()));
     let list: Vec<Value> = made.iter().map(|guest| describe(guest, &folder)).collect();
@@ -95,6 +98,7 @@ fn make_one(guest: &Guest, folder: &Path, refresh: bool) -> Result<()> {
     run::step(format!("making guest {}", guest.name));
     match &guest.recipe {
         Recipe::Debian { meta } => debian::make(meta, &cache, &file("kernel")?, &file("initrd")?),
+        Recipe::DebianGdb => debian::add_gdb(&cache, &folder.join("debian-initrd.gz"), &file("initrd")?),
         Recipe::Isolinux => iso::make(&cache, &file("cdrom")?),
         Recipe::Assembly { source } => assemble(source, &folder.join(&guest.files[0].1)),
         Recipe::Package { package, members } => {

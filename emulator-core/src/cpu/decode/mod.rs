@@ -76,6 +76,7 @@ pub fn decode_block(bytes: &[u8], mode_bits: u32, model: CpuModel, out: &mut Vec
         }
     }
     super::quiet::drop_dead_flags(&mut out[first..]);
+    super::fuse::put_together(out, first);
     if out.len() == first { Err(DecodeError::NeedMoreBytes) } else { Ok(done) }
 }
 
@@ -87,17 +88,33 @@ pub fn decode_one(bytes: &[u8], mode_bits: u32, model: CpuModel) -> Option<Op> {
     let mut decoder = Decoder::with_ip(if code32 { 32 } else { 16 }, window, 0, OPTIONS);
     let insn = decoder.decode();
     if insn.is_invalid() {
-        if decoder.last_error() == DecoderError::NoMoreBytes {
-            if bytes.len() < MAX_LEN {
-                return None;
-            }
-            return Some(system(System::GpTooLong, 1));
+        if decoder.last_error() == DecoderError::NoMoreBytes && bytes.len() < MAX_LEN {
+            return None;
         }
-        return Some(system(System::Ud, 1));
+        return Some(system(if too_long(window, code32) { System::GpTooLong } else { System::Ud }, 1));
     }
     let mut lower = Lower { insn: &insn, bytes: window, mode: mode_bits, model, op: blank(insn.len() as u8) };
     let op = lower.lower().unwrap_or_else(|| system(System::Ud, insn.len() as u8));
     Some(op)
+}
+
+fn is_prefix(byte: u8) -> bool {
+    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3)
+}
+
+/// Whether the 15 bytes of an instruction that cannot be decoded are the beginning of a longer one. Only repeated
+/// prefixes can make it that long: without the repetitions, and with any continuation, it is valid then.
+fn too_long(window: &[u8], code32: bool) -> bool {
+    let prefixes = window.iter().take_while(|&&b| is_prefix(b)).count();
+    if window.len() < MAX_LEN || prefixes == 0 {
+        return false;
+    }
+    let kept = (0..prefixes).filter(|&i| !window[i + 1..prefixes].contains(&window[i])).map(|i| window[i]);
+    let mut short: Vec<u8> = kept.chain(window[prefixes..].iter().copied()).collect();
+    let removed = MAX_LEN - short.len();
+    short.resize(MAX_LEN, 0);
+    let insn = Decoder::with_ip(if code32 { 32 } else { 16 }, &short, 0, OPTIONS).decode();
+    prefixes == MAX_LEN || (!insn.is_invalid() && insn.len() + removed > MAX_LEN)
 }
 
 fn blank(len: u8) -> Op {
@@ -110,10 +127,7 @@ fn system(code: System, len: u8) -> Op {
 
 /// The opcode bytes behind the prefixes: (first, second).
 fn opcode(bytes: &[u8]) -> (u8, u8) {
-    let mut i = 0;
-    while let Some(0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3) = bytes.get(i) {
-        i += 1;
-    }
+    let i = bytes.iter().take_while(|&&b| is_prefix(b)).count();
     let at = |n: usize| bytes.get(n).copied().unwrap_or(0);
     (at(i), at(i + 1))
 }
@@ -268,14 +282,7 @@ impl Lower<'_> {
 
     /// Operand size of the instruction (prefix and code size), in bytes.
     fn operand_size(&self) -> u32 {
-        let mut has66 = false;
-        for b in self.bytes {
-            match b {
-                0x66 => has66 = true,
-                0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x67 | 0xf0 | 0xf2 | 0xf3 => {}
-                _ => break,
-            }
-        }
+        let has66 = self.bytes.iter().take_while(|&&b| is_prefix(b)).any(|&b| b == 0x66);
         if (self.mode & mode::CODE32 != 0) != has66 { 4 } else { 2 }
     }
 
@@ -311,12 +318,14 @@ impl Lower<'_> {
                 self.kind(if width == 4 { Kind::Lea32 } else { Kind::Lea16 })
             }
             M::Xchg => self.xchg(),
-            M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop => self.kind(Kind::Nop),
-            M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Sfence | M::Lfence | M::Mfence
-                if self.sse() =>
-            {
+            // The P6 family made 0F 0D and 0F 18-1F no-operations; before, they are invalid.
+            M::Nop | M::Pause | M::Endbr32 | M::Endbr64 | M::Reservednop if first != 0x0f || self.p6() => {
                 self.kind(Kind::Nop)
             }
+            M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Sfence if self.sse() => {
+                self.kind(Kind::Nop)
+            }
+            M::Lfence | M::Mfence if self.model.features() & super::system::feature::SSE2 != 0 => self.kind(Kind::Nop),
             M::Cbw => self.kind(Kind::Cbw),
             M::Cwde => self.kind(Kind::Cwde),
             M::Cwd => self.kind(Kind::Cwd),
@@ -575,6 +584,10 @@ impl Lower<'_> {
         }
     }
 
+    fn p6(&self) -> bool {
+        self.model >= CpuModel::PentiumIII
+    }
+
     fn has(&self, feature: u64) -> bool {
         self.model.features() & feature != 0
     }
@@ -595,10 +608,12 @@ impl Lower<'_> {
     fn x87(&mut self) -> Option<Op> {
         let decoded = crate::fpu::decode(self.insn)?;
         let (first, modrm) = opcode(self.bytes);
+        let p6_only =
+            matches!(decoded.op, X87Op::Fcmov | X87Op::Fcomi | X87Op::Fcomip | X87Op::Fucomi | X87Op::Fucomip);
+        if p6_only && !self.p6() {
+            return None;
+        }
         if decoded.op == X87Op::Fcmov {
-            if self.model < CpuModel::PentiumIII {
-                return None;
-            }
             // DA C0+8n: B, E, BE, U; DB the same negated.
             self.op.index = modrm >> 3 & 3 | (first & 1) << 2;
         }

@@ -120,7 +120,7 @@ impl Cpu {
 
     fn enter_handler<B: CpuBus>(&mut self, bus: &mut B, vector: u8, source: Source) -> Exec {
         let back = if source.after_instruction() { self.next_rip } else { self.rip } as u32;
-        let debug_exception = vector == 1;
+        let debug_exception = vector == 1 && !source.software();
         if !self.protected() {
             self.interrupt_real(bus, vector, back, source)?;
         } else if !self.redirect_to_8086(bus, vector, back, source)? {

@@ -146,6 +146,9 @@ impl Cpu {
         if !stack.segment.present() {
             return Err(full);
         }
+        if stack.user {
+            self.check_alignment(base.wrapping_add(bottom), size)?;
+        }
         if total > 0 && bottom <= top.wrapping_sub(1) & mask && stack.segment.contains(bottom.into(), total.into()) {
             // No word wraps: one check for the whole range.
             let lin = base.wrapping_add(bottom);
@@ -173,9 +176,6 @@ impl Cpu {
         for &word in frame.words.iter().take(frame.len) {
             sp = sp.wrapping_sub(size) & mask;
             let lin = (stack.segment.base as u32).wrapping_add(sp);
-            if self.debug_enabled() {
-                self.data_breakpoint(lin, size, true);
-            }
             match (frame.wide, stack.user) {
                 (true, true) => self.write_lin32(bus, lin, word)?,
                 (true, false) => self.sys_write32(bus, lin, word)?,

@@ -256,7 +256,7 @@ impl Cpu {
             && self.cr0 & cr0::PG != 0
         {
             self.cr3 = cr3.into();
-            self.tlb.flush_all();
+            self.tlb.flush_non_global();
         }
         for (i, &r) in image.gpr.iter().enumerate() {
             self.set_reg32(i, r);

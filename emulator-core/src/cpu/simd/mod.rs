@@ -22,6 +22,22 @@ use crate::bus::CpuBus;
 use crate::fpu::ieee::SseEnv;
 use table::{Class, IMMEDIATE_SOURCE, Info, MMX_FORM, SimdOp};
 
+/// Whether an op writes the status flags.
+#[must_use]
+pub fn writes_flags(op: &Op) -> bool {
+    SimdOp::of(op.imm).is_none_or(|simd| simd.info().dst == Class::Flags)
+}
+
+/// General registers that an op reads and writes, beside those of its memory operand, as bit masks.
+#[must_use]
+pub fn general_registers(op: &Op) -> (u8, u8) {
+    let Some(simd) = SimdOp::of(op.imm) else { return (0, 0) };
+    let info = simd.info();
+    let bit = |used: bool, r: u8| if used { 1 << (r & 7) } else { 0 };
+    let reads = bit(info.src == Class::Gpr && op.base == REG_FORM, op.b) | bit(info.dst == Class::Gpr, op.a);
+    (reads, bit(info.dst == Class::Gpr, op.a))
+}
+
 impl Cpu {
     /// #UD while CR0.EM is set, #NM while CR0.TS is.
     #[inline]
@@ -45,7 +61,7 @@ impl Cpu {
     }
 
     /// Executes a [`Kind::Simd`](super::op::Kind::Simd) op.
-    pub(super) fn exec_simd<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
+    pub(crate) fn exec_simd<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec {
         let simd = SimdOp::of(op.imm).ok_or(Fault::UD)?;
         if simd.is_scalar_double() {
             return self.scalar_double(bus, op, simd);

@@ -51,7 +51,7 @@ impl Cpu {
                     self.load_pdptes(bus, value)?;
                 }
                 self.cr3 = value;
-                self.tlb.flush_all();
+                self.tlb.flush_non_global();
                 Ok(())
             }
             _ => self.write_cr4(bus, value),
@@ -73,6 +73,8 @@ impl Cpu {
         self.cr0 = new;
         if changed & (cr0::PG | cr0::PE | cr0::WP) != 0 {
             self.tlb.flush_all();
+        }
+        if changed & (cr0::PG | cr0::PE | cr0::WP | cr0::AM) != 0 {
             self.mode_changed();
         }
         Ok(())

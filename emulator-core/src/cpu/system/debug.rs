@@ -58,6 +58,8 @@ impl Cpu {
             _ => value,
         }
         .into();
+        // Breakpoints on data are found outside the TLBs.
+        self.mode_changed();
         Ok(())
     }
 
@@ -66,6 +68,14 @@ impl Cpu {
     #[must_use]
     pub fn debug_enabled(&self) -> bool {
         self.dr[7] & 0xff != 0
+    }
+
+    /// Whether a breakpoint on data is enabled.
+    #[must_use]
+    pub fn data_breakpoints_enabled(&self) -> bool {
+        let dr7 = self.dr[7] as u32;
+        // R/W is 01 (writes) or 11 (accesses): its low bit says so.
+        dr7 & 0xff != 0 && (0..4).any(|i| dr7 >> (2 * i) & 3 != 0 && dr7 >> (16 + 4 * i) & 1 != 0)
     }
 
     /// Enabled breakpoints that `len` bytes at `at` touch and whose kind passes: a mask of B0-B3.

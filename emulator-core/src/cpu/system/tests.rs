@@ -174,6 +174,7 @@ fn frames_hit_data_breakpoints_and_faults_forget_them() {
     lab.set_gate(0x40, gate(0x8e, CODE0, 0x3_2000, 0));
     lab.cpu.dr[0] = u64::from(STACK0 - 4);
     lab.cpu.dr[7] = 0x401 | 0xd << 16;
+    lab.cpu.mode_changed();
     lab.cpu.take_interrupt(&mut lab.bus, 0x40);
     assert_eq!(lab.cpu.pending_debug, 1);
     assert!(lab.cpu.debug_trap(&mut lab.bus, false).is_some());

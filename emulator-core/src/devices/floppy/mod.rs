@@ -180,6 +180,24 @@ impl Floppy {
         }
     }
 
+    /// The image in drive `n`.
+    #[must_use]
+    pub fn media(&self, n: usize) -> Option<&Media> {
+        self.drives.get(n).map(|d| &d.media)
+    }
+
+    /// The image in drive `n`.
+    pub fn media_mut(&mut self, n: usize) -> Option<&mut Media> {
+        self.drives.get_mut(n).map(|d| &mut d.media)
+    }
+
+    /// Takes the images over from the controller that this one replaces.
+    pub fn adopt_media(&mut self, from: &mut Self) {
+        for (d, old) in self.drives.iter_mut().zip(&mut from.drives) {
+            d.media = std::mem::take(&mut old.media);
+        }
+    }
+
     /// Changes the disk in drive `n` while the machine runs; `None` takes it out. Returns whether there is
     /// such a drive and the disk is of a known size.
     pub fn insert_media(&mut self, n: usize, disk: Option<Box<dyn BlockBackend>>) -> bool {

@@ -146,6 +146,9 @@ pub enum Next {
     Retry,
 }
 
+/// Most sectors of one command.
+const MAX_SECTORS: u32 = 0x1_0000;
+
 /// A device, or the empty place of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drive {
@@ -183,6 +186,18 @@ pub struct Drive {
 }
 
 impl Drive {
+    /// Whether the command of a drive from a snapshot is one that a drive can have.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        match self.job {
+            Job::PioRead { left, block, .. } | Job::PioWrite { left, block, .. } => {
+                left <= MAX_SECTORS && block <= MAX_SECTORS
+            }
+            Job::Dma { left, .. } => left <= MAX_SECTORS,
+            _ => true,
+        }
+    }
+
     /// Whether anything answers here.
     #[must_use]
     pub fn is_present(&self) -> bool {
@@ -307,7 +322,7 @@ impl Drive {
             }
             Job::Packet { dma } => {
                 let mut packet = [0; 12];
-                packet.copy_from_slice(&self.buffer[..12]);
+                packet.iter_mut().zip(&self.buffer).for_each(|(to, from)| *to = *from);
                 self.stop();
                 atapi::packet(self, packet, dma)
             }
@@ -331,11 +346,13 @@ impl Drive {
 
     /// Reads up to the end of the block at the data port; returns how many bytes there were.
     pub fn data_read_slice(&mut self, out: &mut [u8]) -> (usize, Next) {
-        if self.pos >= self.end || !self.is_reading() {
+        // A restored drive may point anywhere.
+        let block = self.buffer.get(self.pos..self.end).unwrap_or_default();
+        if block.is_empty() || !self.is_reading() {
             return (0, Next::Quiet);
         }
-        let n = out.len().min(self.end - self.pos);
-        out[..n].copy_from_slice(&self.buffer[self.pos..self.pos + n]);
+        let n = out.len().min(block.len());
+        out[..n].copy_from_slice(&block[..n]);
         self.pos += n;
         let next = if self.pos == self.end { self.block_moved() } else { Next::Quiet };
         (n, next)
@@ -343,11 +360,12 @@ impl Drive {
 
     /// Writes to the data port up to the end of the block; returns how many bytes were taken.
     pub fn data_write(&mut self, data: &[u8]) -> (usize, Next) {
-        if self.pos >= self.end || !matches!(self.job, Job::PioWrite { .. } | Job::Packet { .. }) {
+        let block = self.buffer.get_mut(self.pos..self.end).unwrap_or_default();
+        if block.is_empty() || !matches!(self.job, Job::PioWrite { .. } | Job::Packet { .. }) {
             return (0, Next::Quiet);
         }
-        let n = data.len().min(self.end - self.pos);
-        self.buffer[self.pos..self.pos + n].copy_from_slice(&data[..n]);
+        let n = data.len().min(block.len());
+        block[..n].copy_from_slice(&data[..n]);
         self.pos += n;
         let next = if self.pos == self.end { self.block_moved() } else { Next::Quiet };
         (n, next)

@@ -128,6 +128,44 @@ impl Ide {
         }
     }
 
+    /// The image in drive `n`.
+    #[must_use]
+    pub fn media(&self, n: usize) -> Option<&Media> {
+        self.drive(n).map(|d| &d.media)
+    }
+
+    /// The image in drive `n`.
+    pub fn media_mut(&mut self, n: usize) -> Option<&mut Media> {
+        self.drive_mut(n).map(|d| &mut d.media)
+    }
+
+    /// Takes the images over from the controller that this one replaces.
+    pub fn adopt_media(&mut self, from: &mut Self) {
+        for n in 0..4 {
+            if let (Some(d), Some(old)) = (self.drive_mut(n), from.drive_mut(n)) {
+                d.media = std::mem::take(&mut old.media);
+            }
+        }
+    }
+
+    /// Whether the commands of a controller from a snapshot are ones that drives can have.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.channels.iter().flat_map(|c| &c.drives).all(Drive::is_sound)
+    }
+
+    /// Kind and size of drive `n`, for people.
+    #[must_use]
+    pub fn description(&self, n: usize) -> String {
+        let size =
+            |d: &Drive| if d.media.is_present() { format!("{} bytes", d.media.len()) } else { "empty".to_owned() };
+        match self.drive(n) {
+            Some(d) if d.kind == Kind::Disk => format!("disk, {}", size(d)),
+            Some(d) if d.kind == Kind::Cdrom => format!("CD-ROM, {}", size(d)),
+            _ => "none".to_owned(),
+        }
+    }
+
     fn drive(&self, n: usize) -> Option<&Drive> {
         self.channels.get(n / 2).map(|c| &c.drives[n % 2])
     }

@@ -82,9 +82,12 @@ pub struct Dp8390 {
     /// What the data port's latch holds.
     latch: u16,
     prom: [u8; 32],
+    #[serde(deserialize_with = "crate::bus::exactly::<_, RAM_BYTES>")]
     ram: Vec<u8>,
     /// The transmission is due and waits for room in the outgoing queue.
     pub(super) deferring: bool,
+    /// Packets came into the ring after the guest was told of others and before it acknowledged: it may have missed them.
+    pub(super) overlooked: bool,
     pub(super) incoming: VecDeque<Waiting>,
     pub(super) outgoing: VecDeque<Vec<u8>>,
     pub(super) link: bool,
@@ -132,6 +135,7 @@ impl Dp8390 {
             prom,
             ram: vec![0; RAM_BYTES],
             deferring: false,
+            overlooked: false,
             incoming: VecDeque::new(),
             outgoing: VecDeque::new(),
             link: true,
@@ -149,6 +153,7 @@ impl Dp8390 {
         self.dma = RemoteDma::Idle;
         self.send_next = None;
         self.deferring = false;
+        self.overlooked = false;
         self.counters.to_guest.dropped += self.incoming.len() as u64;
         self.incoming.clear();
         cx.events.cancel(EventId::Network);
@@ -441,6 +446,59 @@ impl Dp8390 {
             }
             self.advance_remote(width, cx);
         }
+    }
+
+    /// How many accesses of `size` bytes at the data port only move data of one page of buffer memory, and where it
+    /// lies. The last access of the channel is not among them: it ends the remote DMA.
+    fn plain_accesses(&self, size: u8, count: u32) -> (u32, std::ops::Range<usize>) {
+        let (size, at) = (usize::from(size), usize::from(self.remote_address & ADDRESSES));
+        let fits = if self.dcr.contains(DataConfig::WORD) { size != 1 && at.is_multiple_of(2) } else { size == 1 };
+        if !fits || at < usize::from(RAM_BASE) {
+            return (0, 0..0);
+        }
+        let page = 0x100 - (at & 0xff);
+        let bytes = page.min(usize::from(self.remote_count).saturating_sub(1)).min(count as usize * size) / size * size;
+        let first = at - usize::from(RAM_BASE);
+        ((bytes / size) as u32, first..first + bytes)
+    }
+
+    /// What `count` accesses do to the channel.
+    fn advance_plainly(&mut self, bytes: usize) {
+        self.remote_address = self.remote_address.wrapping_add(bytes as u16);
+        if self.remote_address == u16::from(self.page_stop) << 8 {
+            self.remote_address = u16::from(self.page_start) << 8;
+        }
+        self.remote_count -= bytes as u16;
+    }
+
+    /// Several [`data_read`](Self::data_read)s at once, if they only move data.
+    pub fn read_many(&mut self, size: u8, count: u32, to: impl FnOnce(&[u8])) -> u32 {
+        let (accesses, place) = self.plain_accesses(size, count);
+        if accesses == 0 || self.dma != RemoteDma::Read {
+            return 0;
+        }
+        let data = &self.ram[place];
+        to(data);
+        self.latch = match data {
+            [.., low, high] if self.dcr.contains(DataConfig::WORD) => u16::from_le_bytes([*low, *high]),
+            [.., byte] => (*byte).into(),
+            [] => self.latch,
+        };
+        let bytes = data.len();
+        self.advance_plainly(bytes);
+        accesses
+    }
+
+    /// Several [`data_write`](Self::data_write)s at once, if they only move data.
+    pub fn write_many(&mut self, size: u8, count: u32, from: impl FnOnce(&mut [u8])) -> u32 {
+        let (accesses, place) = self.plain_accesses(size, count);
+        if accesses == 0 || self.dma != RemoteDma::Write {
+            return 0;
+        }
+        let bytes = place.len();
+        from(&mut self.ram[place]);
+        self.advance_plainly(bytes);
+        accesses
     }
 
     // --- transmitter ---

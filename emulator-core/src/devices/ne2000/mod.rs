@@ -148,6 +148,12 @@ pub struct Ne2000 {
 }
 
 impl Ne2000 {
+    /// Whether it is the PCI card.
+    #[must_use]
+    pub fn is_pci(&self) -> bool {
+        matches!(self.slot, Slot::Pci(_))
+    }
+
     /// An RTL8029 with this address.
     #[must_use]
     pub fn pci(mac: [u8; 6]) -> Self {
@@ -238,6 +244,23 @@ impl Ne2000 {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.nic.counters
+    }
+
+    /// Reads of the data port that move data and do nothing else, at once: up to `count` of `size` bytes go to `to`,
+    /// in one part. Returns how many these were.
+    pub fn read_many(&mut self, port: u16, size: u8, count: u32, to: impl FnOnce(&[u8])) -> u32 {
+        if port & (PORTS - 1) != DATA_PORT {
+            return 0;
+        }
+        self.nic.read_many(size, count, to)
+    }
+
+    /// The same for writes; `from` fills what is to be written.
+    pub fn write_many(&mut self, port: u16, size: u8, count: u32, from: impl FnOnce(&mut [u8])) -> u32 {
+        if port & (PORTS - 1) != DATA_PORT {
+            return 0;
+        }
+        self.nic.write_many(size, count, from)
     }
 
     fn drive(&self, cx: &mut IoCtx) {

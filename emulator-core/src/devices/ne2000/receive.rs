@@ -121,29 +121,45 @@ impl Dp8390 {
         if self.receiving() {
             self.isr -= Interrupts::RESET;
         }
+        // It is at work and will acknowledge; what it gets meanwhile it might not see.
+        if cx.events.deadline(EventId::NetworkReceive).is_some() {
+            cx.after(EventId::NetworkReceive, UNACKNOWLEDGED_NS);
+        }
         self.admit(cx);
     }
 
     /// Lets waiting packets into the ring, if the guest has acknowledged the last ones.
     pub(super) fn admit(&mut self, cx: &mut IoCtx) {
-        if self.incoming.is_empty() || !self.receiving() {
+        if !self.receiving() {
             return;
         }
         if !self.isr.intersects(Interrupts::RECEIVED) {
             self.move_to_ring();
         }
-        let waits = self.incoming.front().is_some_and(|w| self.fits(w.data.len()));
-        if waits && cx.events.deadline(EventId::NetworkReceive).is_none() {
+        let told = self.isr.intersects(Interrupts::RECEIVED);
+        self.overlooked &= !self.seems_empty();
+        let fits = self.incoming.front().is_some_and(|w| self.fits(w.data.len()));
+        let silent = !told && (self.overlooked || !self.incoming.is_empty());
+        if (fits || silent) && cx.events.deadline(EventId::NetworkReceive).is_none() {
             cx.after(EventId::NetworkReceive, UNACKNOWLEDGED_NS);
         }
     }
 
-    /// Nobody has acknowledged anything for a while.
+    /// Nobody has acknowledged anything for a while; or the guest has, and there are packets in the ring of which it
+    /// may not know: those that came behind its back, or such as leave no room for those that wait.
     pub fn unacknowledged(&mut self, cx: &mut IoCtx) {
-        if self.receiving() {
-            self.move_to_ring();
-            self.admit(cx);
+        if !self.receiving() {
+            return;
         }
+        if !self.isr.intersects(Interrupts::RECEIVED) {
+            if !self.seems_empty() {
+                self.isr |= Interrupts::RECEIVED;
+            }
+        } else if self.incoming.front().is_some_and(|w| self.fits(w.data.len())) {
+            self.overlooked = true;
+        }
+        self.move_to_ring();
+        self.admit(cx);
     }
 
     fn move_to_ring(&mut self) {
@@ -158,6 +174,12 @@ impl Dp8390 {
                 _ => self.overflow(),
             }
         }
+    }
+
+    /// Whether the ring is empty for one of the two kinds of drivers: those that put BNRY on the page before the next
+    /// packet, and those that put it on the next packet.
+    fn seems_empty(&self) -> bool {
+        self.current == self.boundary || self.current == self.following(self.boundary)
     }
 
     fn ring_pages(&self) -> usize {

@@ -506,6 +506,88 @@ fn a_driver_that_polls_and_acknowledges_nothing_gets_everything() {
     assert_eq!(rig.bench.events.earliest(), u64::MAX, "nothing waits: no event is armed");
 }
 
+/// While it takes packets out, more come in than it then looks at; it acknowledges them all the same. What is left in the
+/// ring leaves no room for what waits, so no later packet would announce it.
+#[test]
+fn a_slow_driver_that_acknowledges_at_the_end_misses_nothing() {
+    for length in [60, 1514] {
+        let mut rig = Rig::isa();
+        rig.start();
+        let frames: Vec<Vec<u8>> = (0..60).map(|n| frame(ALL, length, n)).collect();
+        for f in &frames {
+            assert!(rig.offer(f));
+        }
+        let mut got = Vec::new();
+        for _ in 0..40 {
+            rig.later(2_000_000);
+            if !rig.irq() {
+                continue;
+            }
+            for _ in 0..9 {
+                got.extend(rig.receive().map(|(_, data)| data));
+                rig.later(1_200_000);
+            }
+            rig.out(ISR, 0x05);
+        }
+        assert!(got == frames, "{} of 60 packets of {length} bytes", got.len());
+        assert_eq!(rig.bench.events.earliest(), u64::MAX, "nothing waits: no event is armed");
+        assert!(!rig.irq());
+    }
+}
+
+/// Moving many bytes of the data port at once is the same as moving them one by one.
+#[test]
+fn data_moved_at_once_is_the_same_as_one_by_one() {
+    for (dcr, size) in [(0x49, 2), (0x49, 4), (0x48, 1), (0x49, 1), (0x48, 2)] {
+        for (address, count) in
+            [(0x4000_u16, 600_u16), (0x4c01, 77), (0x7ff0, 64), (0x40fe, 5), (0x0000, 32), (0x5000, 0)]
+        {
+            let mut one = Rig::isa();
+            one.start();
+            one.out(DCR, dcr);
+            for command in [0x12, 0x0a] {
+                one.remote(address, count, command);
+                let mut many = Rig { card: one.card.clone(), bench: Bench::new() };
+                let accesses = u32::from(count) / u32::from(size) + 3;
+                let bytes: Vec<u8> = (0..accesses * u32::from(size)).map(|n| (n * 7 + 1) as u8).collect();
+                let (mut read, mut read_many) = (Vec::new(), Vec::new());
+                let single = |rig: &mut Rig, read: &mut Vec<u8>, at: usize| {
+                    let cx = &mut rig.bench.cx();
+                    let part = &bytes[at..at + usize::from(size)];
+                    let value = part.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
+                    match (command, size) {
+                        (0x12, 1) => rig.card.write_u8(BASE + DATA, value as u8, cx),
+                        (0x12, 2) => rig.card.write_u16(BASE + DATA, value as u16, cx),
+                        (0x12, _) => rig.card.write_u32(BASE + DATA, value, cx),
+                        (_, 1) => read.push(rig.card.read_u8(BASE + DATA, cx)),
+                        (_, 2) => read.extend(rig.card.read_u16(BASE + DATA, cx).to_le_bytes()),
+                        _ => read.extend(rig.card.read_u32(BASE + DATA, cx).to_le_bytes()),
+                    }
+                };
+                for n in 0..accesses {
+                    single(&mut one, &mut read, (n * u32::from(size)) as usize);
+                }
+                let mut n = 0;
+                while n < accesses {
+                    let at = (n * u32::from(size)) as usize;
+                    let done = match command {
+                        0x12 => many.card.write_many(BASE + DATA, size, accesses - n, |part| {
+                            part.copy_from_slice(&bytes[at..at + part.len()]);
+                        }),
+                        _ => many.card.read_many(BASE + DATA, size, accesses - n, |part| read_many.extend(part)),
+                    };
+                    if done == 0 {
+                        single(&mut many, &mut read_many, at);
+                    }
+                    n += done.max(1);
+                }
+                assert_eq!(read, read_many, "{dcr:x} {size} {address:x} {count}");
+                assert!(one.card == many.card, "{dcr:x} {size} {address:x} {count} {command:x}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_overflow_is_seen_and_the_recovery_of_the_data_sheet_works() {
     let mut rig = Rig::isa();

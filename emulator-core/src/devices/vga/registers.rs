@@ -432,6 +432,7 @@ pub struct Dac {
     /// Whether the last index written was the read index.
     reading: bool,
     /// 256 entries of red, green, blue.
+    #[serde(deserialize_with = "crate::bus::exactly::<_, 768>")]
     entries: Vec<u8>,
     /// Components have eight bits instead of six (DISPI).
     pub eight_bit: bool,

@@ -1,0 +1,630 @@
+//! The emitter: one region becomes one wasm function.
+//!
+//! `(entry, vbase, fuel, r0..r7) -> i32`: `entry` is an offset in the page, `vbase` what `rip` is at the page's
+//! start, `fuel` how many instructions may retire. Registers and flags live in locals. Every exit stores them
+//! into the CPU's fields at their addresses; an exit in the middle of a block carries a constant that says where
+//! it is, how much fuel to give back and how the flags were recorded.
+
+use super::flow::{self, State};
+use super::region::{Block, Insn, Region, Tail};
+use super::{Layout, call, leave};
+use crate::cpu::flags::LazyOp;
+use crate::cpu::op::{Kind, Op, SEG_ADDR16, SEG_FLAT};
+use crate::cpu::state::{Cpu, ZERO_REG};
+use std::mem::offset_of;
+use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
+
+/// The function's locals.
+pub mod local {
+    #![allow(missing_docs, reason = "named after what they hold")]
+    pub const ENTRY: u32 = 0;
+    pub const VBASE: u32 = 1;
+    pub const FUEL: u32 = 2;
+    pub const R0: u32 = 3;
+    /// What an exit in the middle of a block is told.
+    pub const SITE: u32 = 11;
+    pub const KIND: u32 = 12;
+    pub const RES: u32 = 13;
+    pub const A: u32 = 14;
+    pub const B: u32 = 15;
+    pub const T0: u32 = 16;
+    pub const T1: u32 = 17;
+    pub const T2: u32 = 18;
+    pub const T3: u32 = 19;
+    pub const LIN: u32 = 20;
+    pub const RIP: u32 = 21;
+    pub const CODE: u32 = 22;
+    pub const I32: u32 = 23 - 11;
+    pub const E: u32 = 23;
+    pub const W: u32 = 24;
+    pub const I64: u32 = 2;
+}
+
+/// In the local that holds the kind of the flags: they are in the CPU's record.
+pub const IN_MEMORY: i32 = 63;
+/// In an exit's constant: the kind is in the local.
+const KIND_IN_LOCAL: u32 = 62;
+const PARAMETERS: usize = 11;
+
+/// Writes wasm instructions one after the other.
+macro_rules! wasm {
+    ($self:expr; $($name:ident($($arg:expr),*))*) => {{
+        $( let _ = InstructionSink::new(&mut $self.out).$name($($arg),*); )*
+    }};
+}
+pub(super) use wasm;
+
+/// A memory argument: constant address or displacement, natural alignment not promised.
+#[must_use]
+pub fn at(offset: u32) -> MemArg {
+    MemArg { offset: offset.into(), align: 0, memory_index: 0 }
+}
+
+/// Type of the function: parameters and result.
+#[must_use]
+pub fn signature() -> (Vec<ValType>, Vec<ValType>) {
+    (vec![ValType::I32; PARAMETERS], vec![ValType::I32])
+}
+
+/// Emits one region.
+#[derive(Debug)]
+pub struct Emitter<'a> {
+    pub(super) out: Vec<u8>,
+    region: &'a Region,
+    pub(super) layout: &'a Layout,
+    /// Ops that the interpreter executes for this and other regions.
+    pub(super) ops: &'a mut Vec<Op>,
+    user: u32,
+    depth: u32,
+    states: Vec<State>,
+    pub(super) state: State,
+    /// Whether anything may look at the flags that the current instruction leaves.
+    pub(super) live: bool,
+    /// Where an exit of the current instruction is: its offset, and the fuel to give back.
+    position: u32,
+    here: usize,
+}
+
+const EXIT: u32 = 1;
+const FAULT: u32 = 2;
+const LOOP: u32 = 3;
+
+/// Emits `region`: the bytes of the function's body, without its size.
+#[must_use]
+pub fn emit(region: &Region, layout: &Layout, user: bool, ops: &mut Vec<Op>) -> Vec<u8> {
+    let mut emitter = Emitter {
+        out: Vec::new(),
+        region,
+        layout,
+        ops,
+        user: user.into(),
+        depth: 0,
+        states: flow::states(region),
+        state: State::Memory,
+        live: true,
+        position: 0,
+        here: 0,
+    };
+    emitter.function();
+    emitter.out
+}
+
+impl Emitter<'_> {
+    /// Address of a field of the CPU.
+    pub(super) fn cpu(&self, offset: usize) -> u32 {
+        self.layout.cpu + offset as u32
+    }
+
+    pub(super) fn open(&mut self) {
+        wasm!(self; block(BlockType::Empty));
+        self.depth += 1;
+    }
+
+    pub(super) fn open_if(&mut self) {
+        wasm!(self; if_(BlockType::Empty));
+        self.depth += 1;
+    }
+
+    pub(super) fn close(&mut self) {
+        wasm!(self; end());
+        self.depth -= 1;
+    }
+
+    /// Depth of a label counted from here; labels are known by how deep they are.
+    fn label(&self, depth: u32) -> u32 {
+        self.depth - depth
+    }
+
+    /// Declares locals.
+    fn locals(&mut self) {
+        2u32.encode(&mut self.out);
+        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64)] {
+            count.encode(&mut self.out);
+            kind.encode(&mut self.out);
+        }
+    }
+
+    fn function(&mut self) {
+        let n = self.region.blocks.len() as u32;
+        self.locals();
+        let entries: Vec<(u16, u32)> =
+            self.region.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, i)| (b.at, i)).collect();
+        self.open();
+        self.open();
+        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        self.choose(&entries);
+        wasm!(self; loop_(BlockType::Empty));
+        self.depth += 1;
+        for _ in 0..n {
+            self.open();
+        }
+        wasm!(self; local_get(local::ENTRY) br_table(0..n, 0));
+        for i in 0..n as usize {
+            self.close();
+            self.block(i);
+        }
+        wasm!(self; unreachable());
+        self.close();
+        self.close();
+        self.fault_tail();
+        self.close();
+        self.chain();
+        self.exit_tail();
+        wasm!(self; end());
+    }
+
+    /// Turns the entry's offset into its block's number, by bisection.
+    fn choose(&mut self, entries: &[(u16, u32)]) {
+        match entries {
+            [] => {}
+            [(_, block)] => wasm!(self; i32_const(*block as i32) local_set(local::ENTRY)),
+            _ => {
+                let (low, high) = entries.split_at(entries.len() / 2);
+                let pivot = i32::from(high[0].0);
+                wasm!(self; local_get(local::ENTRY) i32_const(pivot) i32_lt_u());
+                self.open_if();
+                self.choose(low);
+                wasm!(self; else_());
+                self.choose(high);
+                self.close();
+            }
+        }
+    }
+
+    /// An exit in the middle of a block arrives here.
+    fn fault_tail(&mut self) {
+        wasm!(self;
+            local_get(local::SITE) i32_const(30) i32_shr_u() local_set(local::CODE)
+            local_get(local::SITE) i32_const(0xfff) i32_and() local_get(local::VBASE) i32_add() local_set(local::RIP)
+            local_get(local::FUEL) local_get(local::SITE) i32_const(12) i32_shr_u() i32_const(0xff) i32_and()
+            i32_add() local_set(local::FUEL)
+            local_get(local::SITE) i32_const(20) i32_shr_u() i32_const(63) i32_and() local_tee(local::T0)
+            i32_const(KIND_IN_LOCAL as i32) i32_ne()
+        );
+        self.open_if();
+        wasm!(self; local_get(local::T0) local_set(local::KIND));
+        self.close();
+    }
+
+    /// Goes straight to the region at RIP where the jump cache knows it: flags are in the CPU's record there.
+    fn chain(&mut self) {
+        wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
+        self.open_if();
+        self.spill_call();
+        let tag = at(self.cpu(offset_of!(Cpu, jump_tag)));
+        let jumps = self.layout.jumps;
+        wasm!(self;
+            i32_const(IN_MEMORY) local_set(local::KIND)
+            local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
+            i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
+            i64_load(at(jumps))
+            local_get(local::RIP) i64_extend_i32_u() i32_const(0) i64_load(tag) i64_or() i64_eq());
+        self.open_if();
+        wasm!(self; local_get(local::RIP) i32_const(0xfff) i32_and()
+            local_get(local::RIP) i32_const(-4096) i32_and()
+            local_get(local::FUEL));
+        for r in 0..8 {
+            wasm!(self; local_get(local::R0 + r));
+        }
+        wasm!(self; local_get(local::T0) i32_load(at(jumps + 8)) return_call_indirect(0, 0));
+        self.close();
+        self.close();
+    }
+
+    /// Stores everything and returns the code of the exit.
+    fn exit_tail(&mut self) {
+        self.store_registers(0xff);
+        self.spill_call();
+        let (rip, fuel) = (at(self.cpu(offset_of!(Cpu, rip))), at(self.cpu(offset_of!(Cpu, fuel))));
+        wasm!(self;
+            i32_const(0) local_get(local::RIP) i32_store(rip)
+            i32_const(0) local_get(local::FUEL) i32_store(fuel)
+            local_get(local::CODE)
+        );
+    }
+
+    pub(super) fn store_registers(&mut self, mask: u8) {
+        for r in (0..8u32).filter(|r| mask >> r & 1 != 0) {
+            let to = at(self.cpu(offset_of!(Cpu, gpr)) + 8 * r);
+            wasm!(self; i32_const(0) local_get(local::R0 + r) i32_store(to));
+        }
+    }
+
+    pub(super) fn load_registers(&mut self, mask: u8) {
+        for r in (0..8u32).filter(|r| mask >> r & 1 != 0) {
+            let from = at(self.cpu(offset_of!(Cpu, gpr)) + 8 * r);
+            wasm!(self; i32_const(0) i32_load(from) local_set(local::R0 + r));
+        }
+    }
+
+    // --- blocks and exits ---
+
+    fn block(&mut self, n: usize) {
+        self.here = n;
+        self.state = self.states[n];
+        let region = self.region;
+        let block = &region.blocks[n];
+        let count = block.insns.len() as u32;
+        self.position = u32::from(block.at) | count << 12;
+        wasm!(self; local_get(local::FUEL) i32_const(count as i32) i32_sub() local_tee(local::FUEL)
+            i32_const(0) i32_lt_s());
+        self.open_if();
+        self.exit_here(leave::FUEL);
+        self.close();
+        let live = flow::live(&block.insns);
+        for (i, insn) in block.insns.iter().enumerate() {
+            self.live = live[i];
+            self.position = u32::from(insn.at) | (count - i as u32) << 12;
+            self.instruction(insn);
+            self.state = flow::after(self.state, insn);
+        }
+        self.tail(block);
+    }
+
+    fn tail(&mut self, block: &Block) {
+        match block.tail {
+            Tail::Transfer => {}
+            Tail::Next(at) => self.go(at),
+            Tail::Alone(at) => {
+                self.position = u32::from(at);
+                self.exit_here(leave::STEP);
+            }
+        }
+    }
+
+    /// Leaves in the middle of a block, before the current instruction has done anything.
+    pub(super) fn exit_here(&mut self, code: u32) {
+        let kind = match self.state {
+            State::Memory => IN_MEMORY as u32,
+            State::Dynamic => KIND_IN_LOCAL,
+            State::Known(kind) => kind as u32,
+        };
+        let site = self.position | kind << 20 | code << 30;
+        let fault = self.label(FAULT);
+        wasm!(self; i32_const(site as i32) local_set(local::SITE) br(fault));
+    }
+
+    /// The instruction cannot be executed here: it is executed alone.
+    pub(super) fn fault(&mut self) {
+        self.exit_here(leave::STEP);
+    }
+
+    /// Makes the kind of the flags known at run time.
+    pub(super) fn settle_kind(&mut self) {
+        let kind = match self.state {
+            State::Memory => IN_MEMORY,
+            State::Dynamic => return,
+            State::Known(kind) => kind as i32,
+        };
+        wasm!(self; i32_const(kind) local_set(local::KIND));
+    }
+
+    /// Goes on at an offset in the page.
+    pub(super) fn go(&mut self, to: u32) {
+        let Some(block) = self.region.find(to) else {
+            wasm!(self; local_get(local::VBASE) i32_const(to as i32) i32_add() local_set(local::RIP));
+            return self.go_to_rip();
+        };
+        if self.states[block] == State::Dynamic {
+            self.settle_kind();
+        }
+        if block > self.here {
+            let label = self.label(LOOP + self.region.blocks.len() as u32 - block as u32);
+            wasm!(self; br(label));
+        } else {
+            let label = self.label(LOOP);
+            wasm!(self; i32_const(block as i32) local_set(local::ENTRY) br(label));
+        }
+    }
+
+    /// Leaves for the address in the local.
+    pub(super) fn go_to_rip(&mut self) {
+        self.spill_known();
+        let exit = self.label(EXIT);
+        wasm!(self; i32_const(leave::LOOKUP as i32) local_set(local::CODE) br(exit));
+    }
+
+    // --- flags to memory ---
+
+    /// Calls the module's own function that writes the CPU's record from the locals.
+    fn spill_call(&mut self) {
+        wasm!(self; local_get(local::KIND) local_get(local::RES) local_get(local::A) local_get(local::B)
+            call(call::SPILL));
+    }
+
+    /// At an exit: flags whose kind is known go into the CPU's record, and the local says so.
+    fn spill_known(&mut self) {
+        if let State::Known(kind) = self.state {
+            let [op, res, src] = [offset_of!(Cpu, lazy.op), offset_of!(Cpu, lazy.res), offset_of!(Cpu, lazy.src)]
+                .map(|offset| at(self.cpu(offset)));
+            wasm!(self; i32_const(0) i32_const(kind as i32) i32_store8(op)
+                i32_const(0) local_get(local::RES) i64_extend_i32_u() i64_store(res)
+                i32_const(0) local_get(local::A) i64_extend_i32_u());
+            if (LazyOp::Shl32 as u8..=LazyOp::Mul32 as u8).contains(&(kind as u8)) {
+                wasm!(self; local_get(local::B) i64_extend_i32_u() i64_const(32) i64_shl() i64_or());
+            }
+            wasm!(self; i64_store(src));
+        }
+        if self.state != State::Dynamic {
+            wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        }
+    }
+
+    /// From here on the flags are in the CPU's record.
+    pub(super) fn spill_flags(&mut self) {
+        if self.state != State::Memory {
+            self.settle_kind();
+            self.spill_call();
+            self.state = State::Memory;
+        }
+    }
+
+    // --- operands ---
+
+    /// Pushes a 32-bit register.
+    pub(super) fn get(&mut self, r: u8) {
+        match r & 31 {
+            r @ 0..8 => wasm!(self; local_get(local::R0 + u32::from(r))),
+            _ => wasm!(self; i32_const(0)),
+        }
+    }
+
+    /// Pops a 32-bit register.
+    pub(super) fn set(&mut self, r: u8) {
+        wasm!(self; local_set(local::R0 + u32::from(r & 7)));
+    }
+
+    /// Pushes a register of `width` bytes, zero-extended.
+    pub(super) fn get_sized(&mut self, r: u8, width: u32) {
+        self.get(r);
+        if width == 1 && r & 0x20 != 0 {
+            wasm!(self; i32_const(8) i32_shr_u());
+        }
+        match width {
+            1 => wasm!(self; i32_const(0xff) i32_and()),
+            2 => wasm!(self; i32_const(0xffff) i32_and()),
+            _ => {}
+        }
+    }
+
+    /// Writes a register of `width` bytes from a local whose upper bits are zero.
+    pub(super) fn set_sized(&mut self, r: u8, width: u32, from: u32) {
+        if width == 4 {
+            wasm!(self; local_get(from));
+            return self.set(r);
+        }
+        let shift = if width == 1 && r & 0x20 != 0 { 8 } else { 0 };
+        let mask = (if width == 1 { 0xffu32 } else { 0xffff }) << shift;
+        self.get(r);
+        wasm!(self; i32_const(!mask as i32) i32_and() local_get(from));
+        if shift != 0 {
+            wasm!(self; i32_const(shift) i32_shl());
+        }
+        wasm!(self; i32_or());
+        self.set(r);
+    }
+
+    /// Pushes base + index × scale + displacement.
+    pub(super) fn offset(&mut self, op: &Op) {
+        let mut any = false;
+        if op.base & 31 != ZERO_REG as u8 {
+            self.get(op.base);
+            any = true;
+        }
+        if op.index & 31 != ZERO_REG as u8 {
+            self.get(op.index);
+            if op.index >> 5 != 0 {
+                wasm!(self; i32_const((op.index >> 5).into()) i32_shl());
+            }
+            if any {
+                wasm!(self; i32_add());
+            }
+            any = true;
+        }
+        if op.disp != 0 || !any {
+            wasm!(self; i32_const(op.disp as i32));
+            if any {
+                wasm!(self; i32_add());
+            }
+        }
+    }
+
+    /// Sets LIN to the linear address of a memory operand, after the segment's check.
+    pub(super) fn linear(&mut self, op: &Op, size: u32, write: bool) {
+        self.offset(op);
+        if op.seg & SEG_ADDR16 != 0 {
+            wasm!(self; i32_const(0xffff) i32_and());
+        }
+        if op.seg & 7 == SEG_FLAT {
+            wasm!(self; local_set(local::LIN));
+            return;
+        }
+        let seg = u32::from(op.seg & 7);
+        let max = if write { offset_of!(Cpu, derived.write_max) } else { offset_of!(Cpu, derived.read_max) };
+        let (max, base) = (self.cpu(max) + 8 * seg, self.cpu(offset_of!(Cpu, derived.base)) + 8 * seg);
+        wasm!(self; local_tee(local::LIN) i64_extend_i32_u() i64_const(i64::from(size) - 1) i64_add()
+            i32_const(0) i64_load(at(max)) i64_gt_s());
+        self.open_if();
+        self.fault();
+        self.close();
+        wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
+    }
+
+    // --- memory ---
+
+    /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
+    fn look_up(&mut self, size: u32, write: bool) {
+        let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
+        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
+        wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
+            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
+            i64_load(at(array)) local_tee(local::E) i32_wrap_i64() local_get(local::LIN));
+        if size > 1 {
+            wasm!(self; i32_const(size as i32 - 1) i32_add());
+        }
+        wasm!(self; i32_const(-4096) i32_and() i32_ne());
+    }
+
+    /// Pushes LIN's offset in the memory block, from the entry in E.
+    fn block_offset(&mut self) {
+        wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
+    }
+
+    fn plain_load(&mut self, size: u32) {
+        let ram = at(self.layout.ram);
+        match size {
+            1 => wasm!(self; i32_load8_u(ram)),
+            2 => wasm!(self; i32_load16_u(ram)),
+            _ => wasm!(self; i32_load(ram)),
+        }
+    }
+
+    fn plain_store(&mut self, size: u32) {
+        let ram = at(self.layout.ram);
+        match size {
+            1 => wasm!(self; i32_store8(ram)),
+            2 => wasm!(self; i32_store16(ram)),
+            _ => wasm!(self; i32_store(ram)),
+        }
+    }
+
+    /// Loads `size` bytes at LIN, zero-extended, into a local.
+    pub(super) fn load(&mut self, size: u32, into: u32) {
+        self.open();
+        self.open();
+        self.look_up(size, false);
+        wasm!(self; br_if(0));
+        self.block_offset();
+        self.plain_load(size);
+        wasm!(self; local_set(into) br(1));
+        self.close();
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
+            i64_const(0) i64_lt_s());
+        self.open_if();
+        self.fault();
+        self.close();
+        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(into));
+        self.close();
+    }
+
+    /// Stores the low `size` bytes of a local at LIN.
+    pub(super) fn store(&mut self, size: u32, from: u32) {
+        self.open();
+        self.open();
+        self.look_up(size, true);
+        wasm!(self; br_if(0));
+        self.block_offset();
+        wasm!(self; local_get(from));
+        self.plain_store(size);
+        wasm!(self; br(1));
+        self.close();
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
+        self.open_if();
+        self.fault();
+        self.close();
+        self.close();
+    }
+
+    /// The read half of a read-modify-write at LIN: the value goes into a local, and LIN becomes the offset in
+    /// the memory block.
+    pub(super) fn modify_load(&mut self, size: u32, into: u32) {
+        self.open();
+        self.open();
+        self.look_up(size, true);
+        wasm!(self; br_if(0));
+        self.block_offset();
+        wasm!(self; local_set(local::LIN) br(1));
+        self.close();
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
+            i64_const(0) i64_lt_s());
+        self.open_if();
+        self.fault();
+        self.close();
+        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));
+        self.close();
+        wasm!(self; local_get(local::LIN));
+        self.plain_load(size);
+        wasm!(self; local_set(into));
+    }
+
+    /// The write half, from a local.
+    pub(super) fn modify_store(&mut self, size: u32, from: u32) {
+        wasm!(self; local_get(local::LIN) local_get(from));
+        self.plain_store(size);
+    }
+
+    // --- the interpreter's instructions ---
+
+    /// Has the interpreter execute the instruction; T0 is then 2 when a REP instruction has more to do.
+    pub(super) fn interpret(&mut self, insn: &Insn) {
+        let op = insn.op;
+        let (reads, written) = flow::interpreted_registers(&op);
+        self.store_registers(reads | written);
+        // What the instruction may leave changed when it stops on the way must be in the CPU's fields.
+        if flow::writes(&op) == flow::Writes::Memory {
+            self.spill_flags();
+        }
+        let number = self.ops.len() as i32;
+        self.ops.push(op);
+        wasm!(self; i32_const(number) local_get(local::VBASE) i32_const(insn.at.into()) i32_add()
+            call(call::EXECUTE) local_set(local::T0));
+        self.load_registers(written);
+        wasm!(self; local_get(local::T0) i32_const(1) i32_eq());
+        self.open_if();
+        self.fault();
+        self.close();
+        if op.kind == Kind::StringRep {
+            wasm!(self; local_get(local::T0) i32_const(2) i32_eq());
+            self.open_if();
+            self.go(insn.at.into());
+            self.close();
+            self.go(insn.next());
+        }
+    }
+}
+
+/// The function of each module that writes flags from locals into the CPU's record:
+/// `(kind, result, a, b)`; nothing when they are there already.
+#[must_use]
+pub fn spill_function(layout: &Layout) -> Vec<u8> {
+    struct Out {
+        out: Vec<u8>,
+    }
+    let mut f = Out { out: vec![0] };
+    let field = |offset: usize| at(layout.cpu + offset as u32);
+    wasm!(f;
+        local_get(0) i32_const(IN_MEMORY) i32_eq() if_(BlockType::Empty) return_() end()
+        i32_const(0) local_get(0) i32_store8(field(offset_of!(Cpu, lazy.op)))
+        i32_const(0) local_get(1) i64_extend_i32_u() i64_store(field(offset_of!(Cpu, lazy.res)))
+        i32_const(0)
+        local_get(2) i64_extend_i32_u()
+        // Shifts keep their count and products their upper half above the operand.
+        local_get(3) i64_extend_i32_u() i64_const(32) i64_shl() i64_const(0)
+        local_get(0) i32_const(LazyOp::Shl32 as i32) i32_sub()
+        i32_const(LazyOp::Mul32 as i32 - LazyOp::Shl32 as i32) i32_le_u()
+        select() i64_or()
+        i64_store(field(offset_of!(Cpu, lazy.src)))
+        end()
+    );
+    f.out
+}

@@ -1,0 +1,75 @@
+//! A batch of regions as one WebAssembly module: it imports the machine's memory, the function table and what
+//! regions call, and puts its functions into the table.
+
+use super::emit::{signature, spill_function};
+use super::{Layout, call};
+use wasm_encoder::{
+    CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, MemoryType, Module,
+    RefType, TableType, TypeSection, ValType,
+};
+
+/// Types by index.
+mod types {
+    pub const REGION: u32 = 0;
+    pub const SPILL: u32 = 1;
+    pub const LOAD: u32 = 2;
+    pub const STORE: u32 = 3;
+    pub const EXECUTE: u32 = 4;
+    pub const CONDITION: u32 = 5;
+    pub const FLAGS: u32 = 6;
+}
+
+/// All pages that a 32-bit memory has.
+const MAX_PAGES: u64 = 65536;
+
+/// The module of some regions' bodies, which go into the table from `slot` on.
+#[must_use]
+pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
+    use ValType::{I32, I64};
+    let mut types = TypeSection::new();
+    let (parameters, results) = signature();
+    types.ty().function(parameters, results);
+    types.ty().function([I32; 4], []);
+    types.ty().function([I32; 2], [I64]);
+    types.ty().function([I32; 3], [I32]);
+    types.ty().function([I32; 2], [I32]);
+    types.ty().function([I32; 1], [I32]);
+    types.ty().function([], [I32]);
+
+    let mut imports = ImportSection::new();
+    for (name, ty) in [
+        ("load", types::LOAD),
+        ("store", types::STORE),
+        ("modify", types::LOAD),
+        ("execute", types::EXECUTE),
+        ("condition", types::CONDITION),
+        ("flags", types::FLAGS),
+    ] {
+        imports.import("e", name, EntityType::Function(ty));
+    }
+    let maximum = layout.shared.then_some(MAX_PAGES);
+    let memory = MemoryType { minimum: 1, maximum, memory64: false, shared: layout.shared, page_size_log2: None };
+    imports.import("e", "memory", memory);
+    let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 1, maximum: None, shared: false };
+    imports.import("e", "table", table);
+
+    let mut functions = FunctionSection::new();
+    functions.function(types::SPILL);
+    for _ in bodies {
+        functions.function(types::REGION);
+    }
+
+    let mut elements = ElementSection::new();
+    let indices: Vec<u32> = (call::REGIONS..).take(bodies.len()).collect();
+    elements.active(None, &ConstExpr::i32_const(slot as i32), Elements::Functions(indices.into()));
+
+    let mut code = CodeSection::new();
+    code.raw(&spill_function(layout));
+    for body in bodies {
+        code.raw(body);
+    }
+
+    let mut module = Module::new();
+    module.section(&types).section(&imports).section(&functions).section(&elements).section(&code);
+    module.finish()
+}

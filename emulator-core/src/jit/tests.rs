@@ -1,0 +1,194 @@
+//! What the emitter makes of code: valid modules of anything, and for a few regions exactly the golden bytes.
+//! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
+
+use super::region::{Region, Tail, form};
+use super::{Layout, emit, flow, module};
+use crate::cpu::flags::LazyOp;
+use crate::cpu::op::Kind;
+use crate::cpu::state::{CpuModel, mode};
+use std::path::PathBuf;
+
+const FLAT: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED;
+const LAYOUT: Layout = Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, shared: false };
+
+fn page(code: &[u8], at: usize) -> Vec<u8> {
+    let mut page = vec![0xf4; 4096];
+    page[at..at + code.len()].copy_from_slice(code);
+    page
+}
+
+fn region(code: &[u8], at: u32) -> Option<Region> {
+    form(&page(code, at as usize), at, FLAT, CpuModel::Pentium4, &|_| true)
+}
+
+fn emitted(region: &Region, user: bool) -> Vec<u8> {
+    let mut ops = Vec::new();
+    let body = emit::emit(region, &LAYOUT, user, &mut ops);
+    module(&LAYOUT, 7, &[&body])
+}
+
+fn validate(bytes: &[u8]) {
+    use wasmparser::{Validator, WasmFeatures};
+    // What Node 20 has: no multiple memories, no extended constants, no exceptions with references.
+    let features = WasmFeatures::WASM2 | WasmFeatures::TAIL_CALL | WasmFeatures::THREADS;
+    if let Err(error) = Validator::new_with_features(features).validate_all(bytes) {
+        panic!("invalid module: {error}");
+    }
+}
+
+/// A reproducible stream of numbers (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[test]
+fn random_bytes_make_valid_modules() {
+    let mut numbers = Numbers(0x1234_5678_9abc_def1);
+    let mut formed = 0;
+    for _ in 0..400 {
+        let bytes: Vec<u8> = (0..4096).map(|_| numbers.next() as u8).collect();
+        let at = numbers.next() as u32 & 0xfff;
+        if let Some(region) = form(&bytes, at, FLAT, CpuModel::Pentium4, &|_| true) {
+            formed += 1;
+            validate(&emitted(&region, numbers.next() & 1 != 0));
+        }
+    }
+    assert!(formed > 100, "{formed}");
+}
+
+#[test]
+fn every_opcode_alone_makes_a_valid_module() {
+    for prefix in [&[][..], &[0x66], &[0x67], &[0x64], &[0xf3], &[0xf2]] {
+        for first in 0..=255u8 {
+            for second in [&[][..], &[0x00], &[0x45], &[0xc3], &[0xd9], &[0xf8]] {
+                for modrm in [0x04u8, 0x80, 0xc8, 0xf1] {
+                    let mut code = prefix.to_vec();
+                    code.push(first);
+                    code.extend_from_slice(second);
+                    code.extend([modrm, 0x24, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0xeb, 0xf0]);
+                    if let Some(region) = region(&code, 0x100) {
+                        validate(&emitted(&region, false));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_region_follows_jumps_and_returns_from_calls_but_not_calls() {
+    // 0: call 20h; 5: test eax,eax; 7: jz 0; 9: jmp 30h; 20h: ret; 30h: hlt
+    let mut code = vec![0xe8, 0x1b, 0, 0, 0, 0x85, 0xc0, 0x74, 0xf7, 0xeb, 0x25];
+    code.resize(0x20, 0x90);
+    code.push(0xc3);
+    code.resize(0x30, 0x90);
+    let region = region(&code, 0).expect("there is code");
+    let starts: Vec<(u16, bool)> = region.blocks.iter().map(|b| (b.at, b.entry)).collect();
+    assert_eq!(starts, [(0, true), (5, true), (9, false)]);
+}
+
+#[test]
+fn an_instruction_that_goes_on_in_the_next_page_is_left_alone() {
+    let region = region(&[0x90, 0xb8, 0x11, 0x22], 0xffc).expect("there is code");
+    assert_eq!(region.blocks[0].tail, Tail::Alone(0xffd));
+}
+
+#[test]
+fn flags_that_differ_by_path_are_known_at_run_time_only() {
+    // 0: cmp eax,ebx; 2: je 6; 4: and ecx,edx; 6: jb 0; 8: hlt
+    let region = region(&[0x39, 0xd8, 0x74, 0x02, 0x21, 0xd1, 0x72, 0xf8, 0xf4], 0).expect("there is code");
+    let states = flow::states(&region);
+    assert_eq!(states[0], flow::State::Dynamic);
+    assert_eq!(states[1], flow::State::Known(LazyOp::Sub32));
+    assert_eq!(states[2], flow::State::Dynamic);
+}
+
+#[test]
+fn flags_overwritten_before_an_exit_are_not_recorded() {
+    // add eax,ebx; sub ecx,edx; mov [esi],eax; add eax,ebx; ret
+    let region = region(&[0x01, 0xd8, 0x29, 0xd1, 0x89, 0x06, 0x01, 0xd8, 0xc3], 0).expect("there is code");
+    let insns = &region.blocks[0].insns;
+    assert_eq!(insns[4].op.kind, Kind::Ret32);
+    assert_eq!(flow::live(insns), [false, true, false, true, true]);
+}
+
+/// Small regions whose bytes are pinned.
+const GOLDEN: [(&str, &[u8]); 12] = [
+    ("loop", &[0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0xc3]),
+    ("load-store", &[0x8b, 0x43, 0x08, 0x89, 0x44, 0x8b, 0x04, 0xc3]),
+    ("modify", &[0x01, 0x03, 0xff, 0x06, 0xc3]),
+    ("bytes", &[0x88, 0xe0, 0x8a, 0x23, 0x3c, 0x20, 0x74, 0xf8, 0xc3]),
+    ("stack", &[0x55, 0x89, 0xe5, 0x53, 0x5b, 0xc9, 0xc3]),
+    ("carry", &[0x01, 0xd8, 0x11, 0xca, 0x19, 0xf7, 0xc3]),
+    ("shifts", &[0xc1, 0xe0, 0x03, 0xd3, 0xe8, 0xd1, 0xf8, 0x72, 0xf7, 0xc3]),
+    ("multiply", &[0xf7, 0xe1, 0x0f, 0xaf, 0xc2, 0xf7, 0xf1, 0xc3]),
+    ("conditions", &[0x39, 0xd8, 0x0f, 0x9c, 0xc0, 0x0f, 0x46, 0xc8, 0x7e, 0xf6, 0xc3]),
+    ("call", &[0xe8, 0x10, 0x00, 0x00, 0x00, 0xff, 0xd0, 0xc3]),
+    ("segment", &[0x65, 0xa1, 0x14, 0x00, 0x00, 0x00, 0xc3]),
+    ("interpreted", &[0xdd, 0x03, 0xf3, 0xa4, 0x9c, 0xc3]),
+];
+
+/// A module's functions as text, with the CPU's fields by name: where the compiler puts them is no matter.
+fn text(bytes: &[u8]) -> String {
+    use crate::cpu::state::Cpu;
+    use std::mem::offset_of;
+    let gpr = (0..8).map(|r| (offset_of!(Cpu, gpr) + 8 * r, format!("gpr{r}")));
+    let seg = (0..6).flat_map(|s| {
+        [
+            (offset_of!(Cpu, derived.base) + 8 * s, format!("base{s}")),
+            (offset_of!(Cpu, derived.read_max) + 8 * s, format!("read_max{s}")),
+            (offset_of!(Cpu, derived.write_max) + 8 * s, format!("write_max{s}")),
+        ]
+    });
+    let others = [
+        (offset_of!(Cpu, rip), "rip"),
+        (offset_of!(Cpu, fuel), "fuel"),
+        (offset_of!(Cpu, lazy.op), "lazy.op"),
+        (offset_of!(Cpu, lazy.res), "lazy.res"),
+        (offset_of!(Cpu, lazy.src), "lazy.src"),
+        (offset_of!(Cpu, jump_tag), "jump_tag"),
+        (offset_of!(Cpu, tlb.read), "tlb.read"),
+        (offset_of!(Cpu, tlb.write), "tlb.write"),
+    ];
+    let fields: Vec<(usize, String)> =
+        gpr.chain(seg).chain(others.map(|(offset, name)| (offset, name.to_owned()))).collect();
+    let mut out = String::new();
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        let Ok(wasmparser::Payload::CodeSectionEntry(body)) = payload else { continue };
+        out += "function\n";
+        for operator in body.get_operators_reader().expect("valid").into_iter().flatten() {
+            let mut line = format!("{operator:?}");
+            for (offset, name) in &fields {
+                line = line.replace(&format!("offset: {},", LAYOUT.cpu as usize + offset), &format!("{name},"));
+            }
+            let line = line.replace("align: 0, ", "").replace(", memory: 0", "").replace("MemArg ", "");
+            out += &format!("  {line}\n");
+        }
+    }
+    out
+}
+
+#[test]
+fn golden_regions_are_emitted_as_pinned() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/jit/golden");
+    let bless = std::env::var_os("TAB86_BLESS").is_some();
+    for (name, code) in GOLDEN {
+        let region = region(code, 0x40).expect("there is code");
+        let bytes = emitted(&region, false);
+        validate(&bytes);
+        let text = text(&bytes);
+        let file = folder.join(format!("{name}.txt"));
+        if bless {
+            std::fs::write(&file, &text).expect("the folder is there");
+        }
+        let pinned = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(text, pinned, "{name}: TAB86_BLESS=1 writes it anew");
+    }
+}
