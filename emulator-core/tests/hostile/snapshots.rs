@@ -92,8 +92,11 @@ fn truncated_and_damaged_snapshots_are_errors_and_change_nothing() {
     assert!(other.save_state() == before);
 }
 
+/// A section's tag with its version, and its content.
+type Section = ([u8; 8], Vec<u8>);
+
 /// The parts of a snapshot: everything before the sections, then tag with version, and content.
-fn take_apart(state: &[u8]) -> (Vec<u8>, Vec<([u8; 8], Vec<u8>)>) {
+fn take_apart(state: &[u8]) -> (Vec<u8>, Vec<Section>) {
     let header = state.windows(2).position(|w| w == b"\n\n").expect("a header") + 2;
     let (mut at, mut sections) = (header, Vec::new());
     while at + 8 < state.len() {
