@@ -56,7 +56,7 @@ export const REQUEST = Object.freeze({
   ATTACH: "attach",
   /** pool: { place, generation }: forget it */
   DETACH: "detach",
-  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch, copy?: ArrayBuffer } */
+  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch, copy?: ArrayBuffer, references?: number } */
   CREATE: "create",
   /** { place } */
   START: "start",
@@ -68,7 +68,7 @@ export const REQUEST = Object.freeze({
   READ_MEMORY: "read-memory",
   /** { place } → string */
   RAM_HASH: "ram-hash",
-  /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer } */
+  /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer, references: number } */
   COPY: "copy",
   /** { place } → { header }: the machine in this memory is a copy that begins its own life */
   ADOPT: "adopt",
