@@ -8,7 +8,7 @@ import { VmMemory } from "./rings.js";
  * @typedef {import("./protocol.js").MachineSetup} MachineSetup
  *
  * @typedef {object} Glue what the wasm module exports to JavaScript
- * @property {(options: { module: WebAssembly.Module, memory?: WebAssembly.Memory, thread_stack_size?: number }) => { memory: WebAssembly.Memory }} initSync
+ * @property {(options: { module: WebAssembly.Module, memory?: WebAssembly.Memory, thread_stack_size?: number }) => { memory: WebAssembly.Memory, __wbindgen_externrefs: WebAssembly.Table }} initSync
  * @property {(setup: MachineSetup) => number} create @property {() => number} header
  * @property {(now: number) => void} run @property {(now: number) => number} settle @property {() => number} wake_at
  * @property {() => number} report_state @property {() => number | undefined} exit_code
@@ -31,6 +31,8 @@ export class Machine {
   #glue;
   #memory;
   /** @type {VmMemory | null} */ #view = null;
+  /** The instance's JavaScript values; which places are free is in the machine's memory. */
+  #references;
   /** Compiled modules of the machine that this instance has functions of. */
   #linked = 0;
 
@@ -42,6 +44,7 @@ export class Machine {
     this.#glue = glue;
     const exports = glue.initSync(memory ? { module, memory, thread_stack_size: STACK } : { module });
     this.#memory = memory ?? exports.memory;
+    this.#references = exports.__wbindgen_externrefs;
   }
 
   get glue() {
@@ -50,6 +53,16 @@ export class Machine {
 
   get memory() {
     return this.#memory;
+  }
+
+  /** Places for JavaScript values: an instance that gets a copy of this one's memory needs as many. */
+  get references() {
+    return this.#references.length;
+  }
+
+  /** @param {number} references */
+  reserve(references) {
+    if (references > this.references) this.#references.grow(references - this.references);
   }
 
   /** The header and the rings. */

@@ -56,7 +56,7 @@ export class MessageLink {
     };
   }
 
-  /** @param {{ setup: MachineSetup } | { copy: ArrayBuffer }} what @param {Transferable[]} transfer */
+  /** @param {{ setup: MachineSetup } | { copy: ArrayBuffer, references: number }} what @param {Transferable[]} transfer */
   async #begin(what, transfer) {
     const { module, glue } = this.#build;
     try {
@@ -71,8 +71,8 @@ export class MessageLink {
 
   /** A copy of the machine at this moment, in a worker of its own. @param {LinkEvents} events */
   async clone(events) {
-    const { copy } = await this.request(REQUEST.COPY);
-    return new MessageLink(this.#build, events, this.#fetcher.sources).#begin({ copy }, [copy]);
+    const { copy, references } = await this.request(REQUEST.COPY);
+    return new MessageLink(this.#build, events, this.#fetcher.sources).#begin({ copy, references }, [copy]);
   }
 
   /** @param {any} message */

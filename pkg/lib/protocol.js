@@ -57,7 +57,7 @@ export const REQUEST = Object.freeze({
   ATTACH: "attach",
   /** pool: { place, generation }: forget it */
   DETACH: "detach",
-  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch, copy?: ArrayBuffer } */
+  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch, copy?: ArrayBuffer, references?: number } */
   CREATE: "create",
   /** { place } */
   START: "start",
@@ -70,7 +70,7 @@ export const REQUEST = Object.freeze({
   /** { place } → string */
   RAM_HASH: "ram-hash",
   SAVE_STATE: "save-state",
-  /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer } */
+  /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer, references: number } */
   COPY: "copy",
   /** { place } → { header }: the machine in this memory is a copy that begins its own life */
   ADOPT: "adopt",

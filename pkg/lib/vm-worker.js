@@ -118,13 +118,14 @@ function sendStatistics({ view }) {
   post({ type: FROM_WORKER.STATISTICS, ...statistics, netDropped: statistics.netDropped + dropped });
 }
 
-/** @param {{ module: WebAssembly.Module, glue: string, epoch: number, setup: import("./protocol.js").MachineSetup, copy?: ArrayBuffer }} request */
-async function create({ module, glue: address, epoch, setup, copy }) {
+/** @param {{ module: WebAssembly.Module, glue: string, epoch: number, setup: import("./protocol.js").MachineSetup, copy?: ArrayBuffer, references?: number }} request */
+async function create({ module, glue: address, epoch, setup, copy, references = 0 }) {
   clock = poolClock(epoch);
   const glue = (await import(address)).createGlue();
   const made = new Machine(glue, module);
   if (copy) {
     // All of a machine's state lies in its memory.
+    made.reserve(references);
     made.memory.grow((copy.byteLength - made.memory.buffer.byteLength) / PAGE);
     new Uint8Array(made.memory.buffer).set(new Uint8Array(copy));
     glue.become_clone();
@@ -162,7 +163,7 @@ function answer(message) {
     case REQUEST.SAVE_STATE:
       return machine.glue.save_state();
     case REQUEST.COPY:
-      return { copy: machine.memory.buffer.slice(0) };
+      return { copy: machine.memory.buffer.slice(0), references: machine.references };
     default:
       throw new Tab86Error("internal", `Unknown request ${message.type}.`);
   }
