@@ -512,7 +512,7 @@ pub fn machine(r: &mut Random) -> Machine {
 }
 
 /// New code and tables for a machine whose old ones came to an end, or to a loop.
-fn renew(r: &mut Random, machine: &mut Machine) {
+pub fn renew(r: &mut Random, machine: &mut Machine) {
     let image = code(r);
     let mem = machine.bus().mem_mut();
     let mut write = |at: u32, data: &[u8]| mem.dma_write(at.into(), data);
@@ -522,7 +522,7 @@ fn renew(r: &mut Random, machine: &mut Machine) {
 }
 
 /// What the world does to a machine between two slices.
-fn disturb(r: &mut Random, machine: &mut Machine) {
+pub fn disturb(r: &mut Random, machine: &mut Machine) {
     match r.below(12) {
         0 => machine.key(Key::KeyA, r.one_in(2)),
         1 => machine.mouse(r.next() as i32 >> 20, r.next() as i32 >> 20, 0, r.next() as u8),
@@ -545,14 +545,6 @@ fn disturb(r: &mut Random, machine: &mut Machine) {
             drop(machine.firmware_log_take());
         }
     }
-}
-
-/// Runs a slice of a machine's round, with what the world does to it behind it.
-pub fn slice(r: &mut Random, machine: &mut Machine) {
-    if !matches!(machine.run(1 + r.below(20_000), 0), Exit::Budget | Exit::DebugExit(_)) {
-        renew(r, machine);
-    }
-    disturb(r, machine);
 }
 
 /// Runs one hostile machine from `seed`; instructions that it executed. `beat` is told before each slice.

@@ -1,11 +1,19 @@
 //! Snapshots of machines that run hostile code: restored ones go on the same, and hostile snapshots are errors.
 
-use crate::machine::{Random, machine, slice};
-use emulator_core::machine::{Machine, StateError};
+use crate::machine::{Random, disturb, machine, renew};
+use emulator_core::machine::{Exit, Machine, StateError};
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde_json::Value;
 use std::io::{Read, Write};
+
+/// Runs a slice of a machine's round, with what the world does to it behind it.
+fn slice(r: &mut Random, machine: &mut Machine) {
+    if !matches!(machine.run(1 + r.below(20_000), 0), Exit::Budget | Exit::DebugExit(_)) {
+        renew(r, machine);
+    }
+    disturb(r, machine);
+}
 
 /// A machine that has done some work, and the generator that goes on with it.
 fn at_work(seed: u64, slices: u64) -> (Machine, Random) {
