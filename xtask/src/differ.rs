@@ -407,7 +407,12 @@ fn case(r: &mut Random) -> Case {
             _ if protected && r.below(4) == 0 => selector(r).into(),
             _ => r.pick(ss).into(),
         };
-        dword(64 + 4 * i, value);
+        if matches!(mode, 1 | 2) {
+            dword(64 + 4 * i, value);
+        } else {
+            // Words where words are popped; behind them zeros.
+            dword(64 + 2 * i, value & 0xffff);
+        }
     }
     let data: &[u16] = match mode {
         1 => &[0x20],
@@ -506,6 +511,9 @@ fn reason(case: &Case, our: &[u32], their: &[u32]) -> Option<&'static str> {
     }
     if code[0] == 0xfb && our[0] == 1 && their[0] == 3 {
         return Some("QEMU holds the single-step trap off behind STI; only loads of SS do (SDM vol. 3, 6.8.3)");
+    }
+    if code[0] == 0xc6 && our[0] == 6 {
+        return Some("QEMU takes C6 with any opcode extension for MOV (SDM vol. 2, table A-6)");
     }
     if code[0] == 0xf1 && their[0] == 6 {
         return Some("QEMU has no INT1 (SDM vol. 2, INT n)");

@@ -7,6 +7,14 @@ use flate2::write::DeflateEncoder;
 use serde_json::Value;
 use std::io::{Read, Write};
 
+/// Runs a slice of a machine's round, with what the world does to it behind it.
+fn slice(r: &mut Random, machine: &mut Machine) {
+    if !matches!(machine.run(1 + r.below(20_000), 0), Exit::Budget | Exit::DebugExit(_)) {
+        renew(r, machine);
+    }
+    disturb(r, machine);
+}
+
 /// A machine that has done some work, and the generator that goes on with it.
 fn at_work(seed: u64, slices: u64) -> (Machine, Random) {
     let mut r = Random::new(seed);
