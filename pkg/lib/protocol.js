@@ -69,6 +69,7 @@ export const REQUEST = Object.freeze({
   READ_MEMORY: "read-memory",
   /** { place } → string */
   RAM_HASH: "ram-hash",
+  /** { place } → Uint8Array: a snapshot */
   SAVE_STATE: "save-state",
   /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer, references: number } */
   COPY: "copy",
