@@ -92,8 +92,11 @@ fn truncated_and_damaged_snapshots_are_errors_and_change_nothing() {
     assert!(other.save_state() == before);
 }
 
+/// Tag and version of a section, and its content.
+type Section = ([u8; 8], Vec<u8>);
+
 /// The parts of a snapshot: everything before the sections, then tag with version, and content.
-fn take_apart(state: &[u8]) -> (Vec<u8>, Vec<([u8; 8], Vec<u8>)>) {
+fn take_apart(state: &[u8]) -> (Vec<u8>, Vec<Section>) {
     let header = state.windows(2).position(|w| w == b"\n\n").expect("a header") + 2;
     let (mut at, mut sections) = (header, Vec::new());
     while at + 8 < state.len() {
@@ -106,7 +109,7 @@ fn take_apart(state: &[u8]) -> (Vec<u8>, Vec<([u8; 8], Vec<u8>)>) {
     (state[..header].to_vec(), sections)
 }
 
-fn put_together(header: &[u8], sections: &[([u8; 8], Vec<u8>)]) -> Vec<u8> {
+fn put_together(header: &[u8], sections: &[Section]) -> Vec<u8> {
     let mut out = header.to_vec();
     for (head, content) in sections {
         let mut encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
