@@ -368,7 +368,16 @@ fn case(r: &mut Random) -> Case {
     let mode = r.below(5) as u8;
     let protected = matches!(mode, 1..=3);
     let mut code = Code { r, bytes: Vec::new(), wide: matches!(mode, 1 | 2), undefined: 0 };
-    code.instruction(mode);
+    loop {
+        code.instruction(mode);
+        // In real mode the exception's own frame would follow SS, into the runner.
+        let loads_ss = matches!(code.bytes[..], [.., 0x17] | [.., 0x8e, 0xd0]);
+        if mode != 0 || !loads_ss {
+            break;
+        }
+        code.bytes.clear();
+        code.undefined = 0;
+    }
     let (code, undefined) = (code.bytes, code.undefined);
     let mut bytes = [0; CASE_BYTES];
     bytes[0] = mode;
@@ -511,6 +520,9 @@ fn reason(case: &Case, our: &[u32], their: &[u32]) -> Option<&'static str> {
     }
     if code[0] == 0xfb && our[0] == 1 && their[0] == 3 {
         return Some("QEMU holds the single-step trap off behind STI; only loads of SS do (SDM vol. 3, 6.8.3)");
+    }
+    if case.code[0] == 0x66 && case.mode != 2 && matches!(code[0], 0xc2 | 0xc3 | 0xca | 0xcb | 0xcf) && our[0] == 13 {
+        return Some("QEMU returns to offsets outside the code segment (SDM vol. 3, 5.3)");
     }
     if code[0] == 0xc6 && our[0] == 6 {
         return Some("QEMU takes C6 with any opcode extension for MOV (SDM vol. 2, table A-6)");
