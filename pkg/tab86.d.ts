@@ -153,7 +153,6 @@ export interface Vm extends EventTarget {
   /** The text on the screen, one line per row; empty in a graphics mode. */
   screenText(): string;
   screenshot(type?: string): Promise<Blob>;
-  /** The whole machine, as `tab86 run --save-state` writes it: `state` of a machine with the same other options starts from it. */
   saveState(): Promise<Blob>;
   stats(): Stats;
   /** Copies physical memory, at most 64 MiB at a time. */

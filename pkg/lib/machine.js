@@ -15,7 +15,6 @@ import { VmMemory } from "./rings.js";
  * @property {(now: number) => void} start @property {(now: number) => void} pause @property {(now: number) => void} reset
  * @property {(have: number) => number} link
  * @property {() => void} become_clone @property {() => string} ram_hash
- * @property {() => Uint8Array} save_state
  * @property {(address: number, length: number) => Uint8Array} read_memory @property {() => string} panic_message
  *
  * @typedef {object} SliceEvents

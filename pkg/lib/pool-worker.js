@@ -201,8 +201,6 @@ function answer(message) {
       return alone(number, ({ glue }) => glue.read_memory(message.address, message.length));
     case REQUEST.RAM_HASH:
       return alone(number, ({ glue }) => glue.ram_hash());
-    case REQUEST.SAVE_STATE:
-      return alone(number, ({ glue }) => glue.save_state());
     case REQUEST.COPY:
       return alone(number, ({ memory: source }) => copy(source, message.target));
     case REQUEST.REMOVE:

@@ -162,17 +162,17 @@ function defaultWorkers() {
 async function setUp(options, base) {
   const { memory = DEFAULT_MEMORY, clock = "realtime" } = options;
   if (clock !== "realtime" && clock !== "deterministic") throw new Tab86Error("bad-options", `\`clock\` is "realtime" or "deterministic".`);
+  if (options.state) throw new Tab86Error("not-supported", "Starting from a saved state is not supported yet.");
   /** @param {string} role @param {Source | null | undefined} source */
   const whole = async (role, source) => (source == null ? undefined : readWhole(role, source));
   /** @param {string} role @param {Drive | null | undefined} drive @param {boolean} [cdrom] */
   const image = (role, drive, cdrom = false) => openDrive(role, drive, cdrom, clock === "deterministic");
-  const [bios, vgaBios, kernel, initrd, multiboot, state, fda, fdb, hda, hdb, cdrom] = await Promise.all([
+  const [bios, vgaBios, kernel, initrd, multiboot, fda, fdb, hda, hdb, cdrom] = await Promise.all([
     whole("BIOS", options.bios ?? new URL(FIRMWARE.bios, base)),
     whole("video BIOS", options.vgaBios ?? new URL(FIRMWARE.vgaBios, base)),
     whole("kernel", options.kernel),
     whole("initial RAM disk", options.initrd),
     whole("multiboot image", options.multiboot),
-    whole("saved state", options.state),
     image("floppy disk", options.fda),
     image("second floppy disk", options.fdb),
     image("hard disk", options.hda),
@@ -182,7 +182,7 @@ async function setUp(options, base) {
   const { cpu, cpus, cmdline, bootOrder, jit = true } = options;
   // A deterministic machine starts at the same time each day.
   const startTime = clock === "deterministic" ? 0 : Math.floor(Date.now() / 1000);
-  const all = { memory, clock, startTime, jit, cpu, cpus, cmdline, bootOrder, bios, vgaBios, kernel, initrd, multiboot, state, fda, fdb, hda, hdb, cdrom };
+  const all = { memory, clock, startTime, jit, cpu, cpus, cmdline, bootOrder, bios, vgaBios, kernel, initrd, multiboot, fda, fdb, hda, hdb, cdrom };
   return /** @type {MachineSetup} */ (/** @type {unknown} */ (Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))));
 }
 

@@ -14,7 +14,7 @@
  * @property {"realtime" | "deterministic"} clock @property {number} startTime seconds since 1970 UTC
  * @property {boolean} jit
  * @property {Uint8Array} [bios] @property {Uint8Array} [vgaBios]
- * @property {Uint8Array} [kernel] @property {Uint8Array} [initrd] @property {Uint8Array} [multiboot] @property {Uint8Array} [state]
+ * @property {Uint8Array} [kernel] @property {Uint8Array} [initrd] @property {Uint8Array} [multiboot]
  * @property {ImageSetup} [fda] @property {ImageSetup} [fdb]
  * @property {ImageSetup} [hda] @property {ImageSetup} [hdb] @property {ImageSetup} [cdrom]
  * @property {{ mac: number[] }} [network] a network card, with the cable out
@@ -69,8 +69,6 @@ export const REQUEST = Object.freeze({
   READ_MEMORY: "read-memory",
   /** { place } → string */
   RAM_HASH: "ram-hash",
-  /** { place } → Uint8Array: a snapshot */
-  SAVE_STATE: "save-state",
   /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer, references: number } */
   COPY: "copy",
   /** { place } → { header }: the machine in this memory is a copy that begins its own life */

@@ -44,7 +44,7 @@ export class SharedLink {
    * @param {Threads} threads @param {MachineSetup} setup @param {LinkEvents} events
    */
   static async create(threads, setup, events) {
-    const images = [setup.kernel, setup.initrd, setup.multiboot, setup.state, setup.fda, setup.fdb, setup.hda, setup.hdb, setup.cdrom];
+    const images = [setup.kernel, setup.initrd, setup.multiboot, setup.fda, setup.fdb, setup.hda, setup.hdb, setup.cdrom];
     const bytes = images.map((i) => (i instanceof Uint8Array ? i.length : i && "data" in i ? i.data.length : 0));
     const need = setup.memory + 2 * bytes.reduce((sum, length) => sum + length, 0) + OVERHEAD;
     const sources = streamsOf(setup);

@@ -160,8 +160,6 @@ function answer(message) {
       return machine.glue.read_memory(message.address, message.length);
     case REQUEST.RAM_HASH:
       return machine.glue.ram_hash();
-    case REQUEST.SAVE_STATE:
-      return machine.glue.save_state();
     case REQUEST.COPY:
       return { copy: machine.memory.buffer.slice(0), references: machine.references };
     default:

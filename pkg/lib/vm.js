@@ -271,7 +271,7 @@ export class Vm extends EventTarget {
 
   /** @returns {Promise<Blob>} */
   async saveState() {
-    return new Blob([await this.#ask(REQUEST.SAVE_STATE)], { type: "application/octet-stream" });
+    throw new Tab86Error("not-supported", "Saving a machine's state is not supported yet.");
   }
 
   stats() {

@@ -82,11 +82,6 @@ pub fn read(setup: &JsValue, serials: usize) -> Result<(MachineConfig, Vec<Strea
     Ok((config, streams, settings.jit.unwrap_or(true).then_some(heat)))
 }
 
-/// The snapshot to start from.
-pub fn state(setup: &JsValue) -> Option<Vec<u8>> {
-    bytes(setup, "state")
-}
-
 fn cpu_model(name: &str) -> Result<CpuModel, JsValue> {
     match name {
         "486" => Ok(CpuModel::I486),

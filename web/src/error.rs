@@ -1,6 +1,6 @@
 //! Host failures as JavaScript sees them: an `Error` with a `code` for programs and a sentence for people.
 
-use emulator_core::machine::{ConfigError, StateError};
+use emulator_core::machine::ConfigError;
 use wasm_bindgen::{JsCast, JsValue};
 
 /// Makes the `Error`.
@@ -13,17 +13,9 @@ pub fn js_error(code: &str, message: &str) -> JsValue {
 
 /// A configuration that makes no machine, as a sentence.
 pub fn config_error(error: &ConfigError) -> JsValue {
-    sentence(error.code(), &error.to_string())
-}
-
-/// A snapshot that cannot be loaded, as a sentence.
-pub fn state_error(error: &StateError) -> JsValue {
-    sentence(error.code(), &error.to_string())
-}
-
-fn sentence(code: &str, text: &str) -> JsValue {
+    let text = error.to_string();
     let mut rest = text.chars();
     let first: String = rest.next().into_iter().flat_map(char::to_uppercase).collect();
     let stop = if text.ends_with(['.', '?', '!']) { "" } else { "." };
-    js_error(code, &format!("{first}{}{stop}", rest.as_str()))
+    js_error(error.code(), &format!("{first}{}{stop}", rest.as_str()))
 }

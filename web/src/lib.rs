@@ -153,12 +153,6 @@ pub fn become_clone() -> Result<(), JsValue> {
     with(Vm::become_clone)
 }
 
-/// The machine's whole state, as `tab86 run --save-state` writes it.
-#[wasm_bindgen]
-pub fn save_state() -> Result<Vec<u8>, JsValue> {
-    with(Vm::save_state)
-}
-
 /// A hash of all guest RAM, as `tab86 run --stats` prints it.
 #[wasm_bindgen]
 pub fn ram_hash() -> Result<String, JsValue> {

@@ -97,9 +97,6 @@ impl Vm {
     pub fn new(setup: &JsValue) -> Result<Self, JsValue> {
         let (config, streams, heat) = config::read(setup, SERIAL_PORTS)?;
         let mut machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
-        if let Some(state) = config::state(setup) {
-            machine.load_state(&state).map_err(|error| error::state_error(&error))?;
-        }
         #[cfg(target_arch = "wasm32")]
         if let Some(heat) = heat {
             machine.enable_jit(Box::new(crate::jit::TableHost::new()), heat);
@@ -279,12 +276,7 @@ impl Vm {
         self.header.set(word::DRAWN_SEQ, 0);
     }
 
-    /// The machine's whole state.
-    pub fn save_state(&mut self) -> Vec<u8> {
-        self.machine.save_state()
-    }
-
-    /// A hash of all guest RAM.
+    /// A hash of all guest RAM, as `tab86 run --stats` prints it.
     pub fn ram_hash(&self) -> String {
         format!("{:016x}", self.machine.ram_hash())
     }

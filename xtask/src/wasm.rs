@@ -29,8 +29,6 @@ const MAX_MEMORY: u64 = 1 << 32;
 const THREAD_EXPORTS: [&str; 5] = ["__wasm_init_tls", "__tls_size", "__tls_align", "__tls_base", "__heap_base"];
 /// What every browser with WebAssembly threads, and Node 18, understand.
 const FEATURES: &str = "+simd128,+nontrapping-fptoint,+sign-ext,+bulk-memory,+mutable-globals";
-/// LLVM's measure of what is small enough to inline; without it 275 at this level of optimization.
-const INLINE_THRESHOLD: u32 = 50;
 /// The global that wasm-bindgen's no-modules glue defines; it stays inside the factory.
 const GLUE_GLOBAL: &str = "wasm_bindgen";
 
@@ -60,9 +58,6 @@ impl Variant {
         }
         let mut flags = vec![format!("-Ctarget-feature={features}")];
         flags.extend(link.into_iter().map(|arg| format!("-Clink-arg={arg}")));
-        // Where speed is at stake the code says what is to be inlined; what else the compiler would inline is mostly the
-        // reading and writing of snapshots.
-        flags.push(format!("-Cllvm-args=-inline-threshold={INLINE_THRESHOLD}"));
         // Panic messages name source files: keep this machine's folders out of them.
         flags.push(format!("--remap-path-prefix={}=tab86", repo::root().display()));
         if let Some(home) = cargo_home() {
