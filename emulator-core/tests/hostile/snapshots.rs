@@ -25,14 +25,6 @@ fn at_work(seed: u64, slices: u64) -> (Machine, Random) {
     (machine, r)
 }
 
-/// Runs a slice of a machine's round, with what the world does to it behind it.
-fn slice(r: &mut Random, machine: &mut Machine) {
-    if !matches!(machine.run(1 + r.below(20_000), 0), Exit::Budget | Exit::DebugExit(_)) {
-        renew(r, machine);
-    }
-    disturb(r, machine);
-}
-
 /// Another machine with the options of `seed`'s.
 fn twin(seed: u64) -> Machine {
     machine(&mut Random::new(seed))
@@ -100,7 +92,7 @@ fn truncated_and_damaged_snapshots_are_errors_and_change_nothing() {
     assert!(other.save_state() == before);
 }
 
-/// A section's tag with its version, and its content.
+/// Tag and version of a section, and its content.
 type Section = ([u8; 8], Vec<u8>);
 
 /// The parts of a snapshot: everything before the sections, then tag with version, and content.
@@ -117,7 +109,7 @@ fn take_apart(state: &[u8]) -> (Vec<u8>, Vec<Section>) {
     (state[..header].to_vec(), sections)
 }
 
-fn put_together(header: &[u8], sections: &[([u8; 8], Vec<u8>)]) -> Vec<u8> {
+fn put_together(header: &[u8], sections: &[Section]) -> Vec<u8> {
     let mut out = header.to_vec();
     for (head, content) in sections {
         let mut encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
