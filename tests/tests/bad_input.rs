@@ -117,7 +117,7 @@ fn impossible_machines_are_refused() {
         (["--memory", "0"], "0 bytes of memory are too little"),
         (["--memory", "65536"], "64 GiB of memory are too much"),
         (["--cpus", "0"], "0 CPUs"),
-        (["--cpu", "z80"], "486, pentium, p3 or p4, not `z80`"),
+        (["--cpu", "z80"], "486, pentium, p3, p4 or nehalem, not `z80`"),
         (["--boot", "x"], "unknown boot device `x`"),
         (["--net", "user"], "not possible yet"),
         (["--load-state", "no-such-file"], "cannot read no-such-file"),
