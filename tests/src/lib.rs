@@ -37,10 +37,12 @@ pub fn guest(file: &str, scratch: &Path) -> Result<PathBuf, String> {
 
 fn assemble(source: &Path, image: &Path) -> Result<PathBuf, String> {
     let include = root().join("tests/guests/");
-    let nasm = Command::new("nasm").args(["-f", "bin", "-i"]).arg(include).arg("-o").arg(image).arg(source).output();
+    // Two tests may assemble the same guest at once: neither must see the other's half-written file.
+    let aside = image.with_extension(format!("{}.tmp", std::process::id()));
+    let nasm = Command::new("nasm").args(["-f", "bin", "-i"]).arg(include).arg("-o").arg(&aside).arg(source).output();
     match nasm {
         Err(e) => Err(format!("cannot run nasm ({e}): run `cargo xtask setup`")),
         Ok(out) if !out.status.success() => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
-        Ok(_) => Ok(image.to_owned()),
+        Ok(_) => std::fs::rename(&aside, image).map(|()| image.to_owned()).map_err(|e| e.to_string()),
     }
 }
