@@ -536,3 +536,42 @@ pub fn spill_function(layout: &Layout) -> Vec<u8> {
     );
     f.out
 }
+
+/// The function of each module that tells CF, as 0 or 1: `(kind, result, a, b)` as above. INC and DEC keep it, so code
+/// asks for it where control flow meets; the commonest records are answered here.
+#[must_use]
+pub fn carry_function(layout: &Layout) -> Vec<u8> {
+    struct Out {
+        out: Vec<u8>,
+    }
+    let mut f = Out { out: vec![0] };
+    let field = |offset: usize| at(layout.cpu + offset as u32);
+    let is = |kind: LazyOp| kind as i32;
+    wasm!(f;
+        local_get(0) i32_const(IN_MEMORY) i32_eq() if_(BlockType::Empty)
+            i32_const(0) i32_load8_u(field(offset_of!(Cpu, lazy.op))) local_set(0)
+            i32_const(0) i32_load(field(offset_of!(Cpu, lazy.res))) local_set(1)
+            i32_const(0) i32_load(field(offset_of!(Cpu, lazy.src))) local_tee(2)
+            // The record of a subtraction has no second operand.
+            local_get(1) i32_sub() local_set(3)
+            local_get(0) i32_const(is(LazyOp::Sub32)) i32_ne()
+            local_get(0) i32_const(is(LazyOp::Add32)) i32_ne() i32_and()
+            local_get(0) i32_const(is(LazyOp::Logic8)) i32_sub()
+            i32_const(is(LazyOp::Dec32) - is(LazyOp::Logic8)) i32_gt_u() i32_and()
+            local_get(0) i32_const(is(LazyOp::Eager)) i32_ne() i32_and()
+            if_(BlockType::Empty) i32_const(2) call(call::CONDITION) return_() end()
+        end()
+        local_get(0) i32_const(is(LazyOp::Sub32)) i32_eq() if_(BlockType::Empty)
+            local_get(2) local_get(3) i32_lt_u() return_() end()
+        local_get(0) i32_const(is(LazyOp::Add32)) i32_eq() if_(BlockType::Empty)
+            local_get(1) local_get(2) i32_lt_u() return_() end()
+        local_get(0) i32_const(is(LazyOp::Logic8)) i32_sub()
+        i32_const(is(LazyOp::Dec32) - is(LazyOp::Logic8)) i32_le_u()
+        local_get(0) i32_const(is(LazyOp::Eager)) i32_eq() i32_or()
+        if_(BlockType::Empty) local_get(2) i32_const(1) i32_and() return_() end()
+        local_get(0) local_get(1) local_get(2) local_get(3) call(call::SPILL)
+        i32_const(2) call(call::CONDITION)
+        end()
+    );
+    f.out
+}

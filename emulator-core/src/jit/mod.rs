@@ -36,8 +36,10 @@ pub mod call {
     pub const IMPORTS: u32 = 6;
     /// Writes the flags into the CPU's record.
     pub const SPILL: u32 = IMPORTS;
+    /// CF from a record.
+    pub const CARRY: u32 = IMPORTS + 1;
     /// The first region.
-    pub const REGIONS: u32 = IMPORTS + 1;
+    pub const REGIONS: u32 = IMPORTS + 2;
 }
 
 /// Why translated code returned; `rip`, registers, flags and `fuel` are in the CPU.

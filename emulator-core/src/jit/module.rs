@@ -1,7 +1,7 @@
 //! A batch of regions as one WebAssembly module: it imports the machine's memory, the function table and what
 //! regions call, and puts its functions into the table.
 
-use super::emit::{signature, spill_function};
+use super::emit::{carry_function, signature, spill_function};
 use super::{Layout, call};
 use wasm_encoder::{
     CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, MemoryType, Module,
@@ -17,6 +17,7 @@ mod types {
     pub const EXECUTE: u32 = 4;
     pub const CONDITION: u32 = 5;
     pub const FLAGS: u32 = 6;
+    pub const CARRY: u32 = 7;
 }
 
 /// All pages that a 32-bit memory has.
@@ -35,6 +36,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
     types.ty().function([I32; 2], [I32]);
     types.ty().function([I32; 1], [I32]);
     types.ty().function([], [I32]);
+    types.ty().function([I32; 4], [I32]);
 
     let mut imports = ImportSection::new();
     for (name, ty) in [
@@ -55,6 +57,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
 
     let mut functions = FunctionSection::new();
     functions.function(types::SPILL);
+    functions.function(types::CARRY);
     for _ in bodies {
         functions.function(types::REGION);
     }
@@ -65,6 +68,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
 
     let mut code = CodeSection::new();
     code.raw(&spill_function(layout));
+    code.raw(&carry_function(layout));
     for body in bodies {
         code.raw(body);
     }
