@@ -10,7 +10,7 @@ use super::region::{Block, Insn, Region, Tail};
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::{Kind, Op, SEG_ADDR16, SEG_FLAT};
-use crate::cpu::state::{Cpu, ZERO_REG};
+use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
 
@@ -74,6 +74,7 @@ pub struct Emitter<'a> {
     pub(super) layout: &'a Layout,
     /// Ops that the interpreter executes for this and other regions.
     pub(super) ops: &'a mut Vec<Op>,
+    mode: u32,
     user: u32,
     depth: u32,
     states: Vec<State>,
@@ -89,15 +90,16 @@ const EXIT: u32 = 1;
 const FAULT: u32 = 2;
 const LOOP: u32 = 3;
 
-/// Emits `region`: the bytes of the function's body, without its size.
+/// Emits `region`, code of the given mode: the bytes of the function's body, without its size.
 #[must_use]
-pub fn emit(region: &Region, layout: &Layout, user: bool, ops: &mut Vec<Op>) -> Vec<u8> {
+pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Vec<u8> {
     let mut emitter = Emitter {
         out: Vec::new(),
         region,
         layout,
         ops,
-        user: user.into(),
+        mode,
+        user: u32::from(mode & mode::USER != 0),
         depth: 0,
         states: flow::states(region),
         state: State::Memory,
@@ -211,14 +213,22 @@ impl Emitter<'_> {
         wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
         self.open_if();
         self.spill_call();
-        let tag = at(self.cpu(offset_of!(Cpu, jump_tag)));
+        let fetch = self.cpu(offset_of!(Cpu, tlb.fetch)) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         let jumps = self.layout.jumps;
+        let mode = i64::from(self.mode) << 32;
         wasm!(self;
             i32_const(IN_MEMORY) local_set(local::KIND)
             local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
             i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
             i64_load(at(jumps))
-            local_get(local::RIP) i64_extend_i32_u() i32_const(0) i64_load(tag) i64_or() i64_eq());
+            local_get(local::RIP) i64_extend_i32_u() i64_const(mode) i64_or() i64_eq());
+        self.open_if();
+        // The page must still be where it was when the jump was entered.
+        wasm!(self;
+            local_get(local::RIP) i32_const(9) i32_shr_u() i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
+            i64_load(at(fetch))
+            local_get(local::T0) i64_load(at(jumps + 8)) i64_const(32) i64_shl()
+            local_get(local::RIP) i32_const(-4096) i32_and() i64_extend_i32_u() i64_or() i64_eq());
         self.open_if();
         wasm!(self; local_get(local::RIP) i32_const(0xfff) i32_and()
             local_get(local::RIP) i32_const(-4096) i32_and()
@@ -226,7 +236,8 @@ impl Emitter<'_> {
         for r in 0..8 {
             wasm!(self; local_get(local::R0 + r));
         }
-        wasm!(self; local_get(local::T0) i32_load(at(jumps + 8)) return_call_indirect(0, 0));
+        wasm!(self; local_get(local::T0) i32_load(at(jumps + 12)) return_call_indirect(0, 0));
+        self.close();
         self.close();
         self.close();
     }
