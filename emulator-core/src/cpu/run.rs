@@ -106,7 +106,8 @@ impl Cpu {
             };
             self.link(code, from, id);
             from = NOWHERE;
-            if code.blocks[id as usize].heat.get() == 0 && !std::mem::take(&mut interpret) {
+            let heat = &code.blocks[id as usize].heat;
+            if heat.get() == 0 && !std::mem::take(&mut interpret) {
                 let slot = code.hot(bus.mem_mut(), self.model, id);
                 let offset = code.blocks.get(id as usize).map_or(0, |block| block.offset);
                 match (slot, &mut code.jit) {
@@ -121,6 +122,8 @@ impl Cpu {
                 continue;
             }
             interpret = false;
+            // A block that translated code keeps leaving for is only ever entered here.
+            heat.set(heat.get().saturating_sub(1));
             let block = &code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);

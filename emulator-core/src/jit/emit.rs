@@ -6,10 +6,11 @@
 //! it is, how much fuel to give back and how the flags were recorded.
 
 use super::flow::{self, State};
+use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
-use crate::cpu::op::{Kind, Op, SEG_ADDR16, SEG_FLAT};
+use crate::cpu::op::{Kind, Op};
 use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
@@ -38,6 +39,8 @@ pub mod local {
     pub const E: u32 = 23;
     pub const W: u32 = 24;
     pub const I64: u32 = 2;
+    /// The first of the windows'.
+    pub const WINDOWS: u32 = W + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -70,12 +73,12 @@ pub fn signature() -> (Vec<ValType>, Vec<ValType>) {
 #[derive(Debug)]
 pub struct Emitter<'a> {
     pub(super) out: Vec<u8>,
-    region: &'a Region,
+    pub(super) region: &'a Region,
     pub(super) layout: &'a Layout,
     /// Ops that the interpreter executes for this and other regions.
     pub(super) ops: &'a mut Vec<Op>,
     mode: u32,
-    user: u32,
+    pub(super) user: u32,
     depth: u32,
     states: Vec<State>,
     pub(super) state: State,
@@ -84,11 +87,20 @@ pub struct Emitter<'a> {
     /// Where an exit of the current instruction is: its offset, and the fuel to give back.
     position: u32,
     here: usize,
+    pub(super) windows: Windows,
+    /// The register that the address of the current access is made from.
+    pub(super) class: u8,
 }
 
-const EXIT: u32 = 1;
-const FAULT: u32 = 2;
-const LOOP: u32 = 3;
+// How deep the function's own labels are.
+/// Behind it: on to other regions, or out.
+const ELSEWHERE: u32 = 1;
+/// Chooses the block of the entry that the local holds.
+const CHOOSE: u32 = 2;
+const EXIT: u32 = 3;
+const FAULT: u32 = 4;
+/// Chooses a block by its number.
+const LOOP: u32 = 5;
 
 /// Emits `region`, code of the given mode: the bytes of the function's body, without its size.
 #[must_use]
@@ -106,6 +118,8 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> V
         live: true,
         position: 0,
         here: 0,
+        windows: Windows::choose(region),
+        class: ZERO_REG as u8,
     };
     emitter.function();
     emitter.out
@@ -127,6 +141,11 @@ impl Emitter<'_> {
         self.depth += 1;
     }
 
+    fn open_loop(&mut self) {
+        wasm!(self; loop_(BlockType::Empty));
+        self.depth += 1;
+    }
+
     pub(super) fn close(&mut self) {
         wasm!(self; end());
         self.depth -= 1;
@@ -139,8 +158,9 @@ impl Emitter<'_> {
 
     /// Declares locals.
     fn locals(&mut self) {
-        2u32.encode(&mut self.out);
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64)] {
+        3u32.encode(&mut self.out);
+        let windows = self.windows.locals();
+        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (windows, ValType::I32)] {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }
@@ -151,12 +171,14 @@ impl Emitter<'_> {
         self.locals();
         let entries: Vec<(u16, u32)> =
             self.region.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, i)| (b.at, i)).collect();
-        self.open();
-        self.open();
         wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        self.shut_windows();
+        self.open();
+        self.open_loop();
         self.choose(&entries);
-        wasm!(self; loop_(BlockType::Empty));
-        self.depth += 1;
+        self.open();
+        self.open();
+        self.open_loop();
         for _ in 0..n {
             self.open();
         }
@@ -170,16 +192,23 @@ impl Emitter<'_> {
         self.close();
         self.fault_tail();
         self.close();
+        self.turn_back();
+        self.close();
+        self.close();
         self.chain();
         self.exit_tail();
         wasm!(self; end());
     }
 
-    /// Turns the entry's offset into its block's number, by bisection.
+    /// Turns the entry's offset into its block's number, by bisection. An offset that is no entry leads elsewhere.
     fn choose(&mut self, entries: &[(u16, u32)]) {
         match entries {
             [] => {}
-            [(_, block)] => wasm!(self; i32_const(*block as i32) local_set(local::ENTRY)),
+            [(at, block)] => {
+                let elsewhere = self.label(ELSEWHERE);
+                wasm!(self; local_get(local::ENTRY) i32_const((*at).into()) i32_ne() br_if(elsewhere)
+                    i32_const(*block as i32) local_set(local::ENTRY));
+            }
             _ => {
                 let (low, high) = entries.split_at(entries.len() / 2);
                 let pivot = i32::from(high[0].0);
@@ -208,16 +237,30 @@ impl Emitter<'_> {
         self.close();
     }
 
-    /// Goes straight to the region at RIP where the jump cache knows it: flags are in the CPU's record there.
+    /// A transfer to an address in this very page may have its block here. Flags are in the CPU's record there, as
+    /// everywhere that code elsewhere may enter.
+    fn turn_back(&mut self) {
+        wasm!(self; local_get(local::CODE) i32_eqz());
+        self.open_if();
+        wasm!(self; local_get(local::KIND) i32_const(IN_MEMORY) i32_ne());
+        self.open_if();
+        self.spill_call();
+        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        self.close();
+        let again = self.label(CHOOSE);
+        wasm!(self; local_get(local::RIP) local_get(local::VBASE) i32_sub() local_tee(local::ENTRY)
+            i32_const(0xfff) i32_le_u() br_if(again));
+        self.close();
+    }
+
+    /// Goes straight to the region at RIP where the jump cache knows it.
     fn chain(&mut self) {
         wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
         self.open_if();
-        self.spill_call();
         let fetch = self.cpu(offset_of!(Cpu, tlb.fetch)) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         let jumps = self.layout.jumps;
         let mode = i64::from(self.mode) << 32;
         wasm!(self;
-            i32_const(IN_MEMORY) local_set(local::KIND)
             local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
             i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
             i64_load(at(jumps))
@@ -348,6 +391,20 @@ impl Emitter<'_> {
         }
     }
 
+    /// Goes on behind a call of `to`, whose return address is on the stack.
+    pub(super) fn call(&mut self, to: u32) {
+        if self.region.find(to).is_some_and(|block| self.region.blocks[block].entry) {
+            match self.state {
+                State::Known(_) => self.spill_known(),
+                _ => self.spill_flags(),
+            }
+            self.state = State::Memory;
+            return self.go(to);
+        }
+        wasm!(self; local_get(local::VBASE) i32_const(to as i32) i32_add() local_set(local::RIP));
+        self.go_to_rip();
+    }
+
     /// Leaves for the address in the local.
     pub(super) fn go_to_rip(&mut self) {
         self.spill_known();
@@ -433,155 +490,6 @@ impl Emitter<'_> {
         }
         wasm!(self; i32_or());
         self.set(r);
-    }
-
-    /// Pushes base + index × scale + displacement.
-    pub(super) fn offset(&mut self, op: &Op) {
-        let mut any = false;
-        if op.base & 31 != ZERO_REG as u8 {
-            self.get(op.base);
-            any = true;
-        }
-        if op.index & 31 != ZERO_REG as u8 {
-            self.get(op.index);
-            if op.index >> 5 != 0 {
-                wasm!(self; i32_const((op.index >> 5).into()) i32_shl());
-            }
-            if any {
-                wasm!(self; i32_add());
-            }
-            any = true;
-        }
-        if op.disp != 0 || !any {
-            wasm!(self; i32_const(op.disp as i32));
-            if any {
-                wasm!(self; i32_add());
-            }
-        }
-    }
-
-    /// Sets LIN to the linear address of a memory operand, after the segment's check.
-    pub(super) fn linear(&mut self, op: &Op, size: u32, write: bool) {
-        self.offset(op);
-        if op.seg & SEG_ADDR16 != 0 {
-            wasm!(self; i32_const(0xffff) i32_and());
-        }
-        if op.seg & 7 == SEG_FLAT {
-            wasm!(self; local_set(local::LIN));
-            return;
-        }
-        let seg = u32::from(op.seg & 7);
-        let max = if write { offset_of!(Cpu, derived.write_max) } else { offset_of!(Cpu, derived.read_max) };
-        let (max, base) = (self.cpu(max) + 8 * seg, self.cpu(offset_of!(Cpu, derived.base)) + 8 * seg);
-        wasm!(self; local_tee(local::LIN) i64_extend_i32_u() i64_const(i64::from(size) - 1) i64_add()
-            i32_const(0) i64_load(at(max)) i64_gt_s());
-        self.open_if();
-        self.fault();
-        self.close();
-        wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
-    }
-
-    // --- memory ---
-
-    /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
-    fn look_up(&mut self, size: u32, write: bool) {
-        let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
-        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
-        wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
-            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
-            i64_load(at(array)) local_tee(local::E) i32_wrap_i64() local_get(local::LIN));
-        if size > 1 {
-            wasm!(self; i32_const(size as i32 - 1) i32_add());
-        }
-        wasm!(self; i32_const(-4096) i32_and() i32_ne());
-    }
-
-    /// Pushes LIN's offset in the memory block, from the entry in E.
-    fn block_offset(&mut self) {
-        wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
-    }
-
-    fn plain_load(&mut self, size: u32) {
-        let ram = at(self.layout.ram);
-        match size {
-            1 => wasm!(self; i32_load8_u(ram)),
-            2 => wasm!(self; i32_load16_u(ram)),
-            _ => wasm!(self; i32_load(ram)),
-        }
-    }
-
-    fn plain_store(&mut self, size: u32) {
-        let ram = at(self.layout.ram);
-        match size {
-            1 => wasm!(self; i32_store8(ram)),
-            2 => wasm!(self; i32_store16(ram)),
-            _ => wasm!(self; i32_store(ram)),
-        }
-    }
-
-    /// Loads `size` bytes at LIN, zero-extended, into a local.
-    pub(super) fn load(&mut self, size: u32, into: u32) {
-        self.open();
-        self.open();
-        self.look_up(size, false);
-        wasm!(self; br_if(0));
-        self.block_offset();
-        self.plain_load(size);
-        wasm!(self; local_set(into) br(1));
-        self.close();
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
-            i64_const(0) i64_lt_s());
-        self.open_if();
-        self.fault();
-        self.close();
-        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(into));
-        self.close();
-    }
-
-    /// Stores the low `size` bytes of a local at LIN.
-    pub(super) fn store(&mut self, size: u32, from: u32) {
-        self.open();
-        self.open();
-        self.look_up(size, true);
-        wasm!(self; br_if(0));
-        self.block_offset();
-        wasm!(self; local_get(from));
-        self.plain_store(size);
-        wasm!(self; br(1));
-        self.close();
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
-        self.open_if();
-        self.fault();
-        self.close();
-        self.close();
-    }
-
-    /// The read half of a read-modify-write at LIN: the value goes into a local, and LIN becomes the offset in
-    /// the memory block.
-    pub(super) fn modify_load(&mut self, size: u32, into: u32) {
-        self.open();
-        self.open();
-        self.look_up(size, true);
-        wasm!(self; br_if(0));
-        self.block_offset();
-        wasm!(self; local_set(local::LIN) br(1));
-        self.close();
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
-            i64_const(0) i64_lt_s());
-        self.open_if();
-        self.fault();
-        self.close();
-        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));
-        self.close();
-        wasm!(self; local_get(local::LIN));
-        self.plain_load(size);
-        wasm!(self; local_set(into));
-    }
-
-    /// The write half, from a local.
-    pub(super) fn modify_store(&mut self, size: u32, from: u32) {
-        wasm!(self; local_get(local::LIN) local_get(from));
-        self.plain_store(size);
     }
 
     // --- the interpreter's instructions ---

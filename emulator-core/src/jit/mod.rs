@@ -6,6 +6,7 @@
 pub mod conditions;
 pub mod emit;
 pub mod flow;
+mod memory;
 mod module;
 mod ops;
 pub mod region;

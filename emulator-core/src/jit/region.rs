@@ -176,7 +176,11 @@ impl Former<'_> {
                     self.lead(insn.target(), false);
                     return self.lead(next, false);
                 }
-                CallRel32 | CallR32 | CallM32 => return self.lead(next, true),
+                CallRel32 => {
+                    self.lead(insn.target(), true);
+                    return self.lead(next, true);
+                }
+                CallR32 | CallM32 => return self.lead(next, true),
                 JmpR32 | JmpM32 | Ret32 | RetImm32 => return,
                 StringRep => {
                     self.lead(at, false);
