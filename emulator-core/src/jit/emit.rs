@@ -11,7 +11,7 @@ use super::region::{Block, Insn, Region, Tail};
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::{Kind, Op};
-use crate::cpu::state::{Cpu, ZERO_REG};
+use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
 
@@ -77,6 +77,7 @@ pub struct Emitter<'a> {
     pub(super) layout: &'a Layout,
     /// Ops that the interpreter executes for this and other regions.
     pub(super) ops: &'a mut Vec<Op>,
+    mode: u32,
     pub(super) user: u32,
     depth: u32,
     states: Vec<State>,
@@ -101,15 +102,16 @@ const FAULT: u32 = 4;
 /// Chooses a block by its number.
 const LOOP: u32 = 5;
 
-/// Emits `region`: the bytes of the function's body, without its size.
+/// Emits `region`, code of the given mode: the bytes of the function's body, without its size.
 #[must_use]
-pub fn emit(region: &Region, layout: &Layout, user: bool, ops: &mut Vec<Op>) -> Vec<u8> {
+pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Vec<u8> {
     let mut emitter = Emitter {
         out: Vec::new(),
         region,
         layout,
         ops,
-        user: user.into(),
+        mode,
+        user: u32::from(mode & mode::USER != 0),
         depth: 0,
         states: flow::states(region),
         state: State::Memory,
@@ -255,13 +257,21 @@ impl Emitter<'_> {
     fn chain(&mut self) {
         wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
         self.open_if();
-        let tag = at(self.cpu(offset_of!(Cpu, jump_tag)));
+        let fetch = self.cpu(offset_of!(Cpu, tlb.fetch)) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         let jumps = self.layout.jumps;
+        let mode = i64::from(self.mode) << 32;
         wasm!(self;
             local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
             i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
             i64_load(at(jumps))
-            local_get(local::RIP) i64_extend_i32_u() i32_const(0) i64_load(tag) i64_or() i64_eq());
+            local_get(local::RIP) i64_extend_i32_u() i64_const(mode) i64_or() i64_eq());
+        self.open_if();
+        // The page must still be where it was when the jump was entered.
+        wasm!(self;
+            local_get(local::RIP) i32_const(9) i32_shr_u() i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
+            i64_load(at(fetch))
+            local_get(local::T0) i64_load(at(jumps + 8)) i64_const(32) i64_shl()
+            local_get(local::RIP) i32_const(-4096) i32_and() i64_extend_i32_u() i64_or() i64_eq());
         self.open_if();
         wasm!(self; local_get(local::RIP) i32_const(0xfff) i32_and()
             local_get(local::RIP) i32_const(-4096) i32_and()
@@ -269,7 +279,8 @@ impl Emitter<'_> {
         for r in 0..8 {
             wasm!(self; local_get(local::R0 + r));
         }
-        wasm!(self; local_get(local::T0) i32_load(at(jumps + 8)) return_call_indirect(0, 0));
+        wasm!(self; local_get(local::T0) i32_load(at(jumps + 12)) return_call_indirect(0, 0));
+        self.close();
         self.close();
         self.close();
     }

@@ -5,10 +5,10 @@
 //! stays true while its function runs: whatever changes translations or write-protects a page (the decoder, when it
 //! finds code there) runs outside of translated code.
 
+use super::call;
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
 use super::region::{Block, Region, Tail};
-use super::call;
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
 use crate::cpu::state::{Cpu, RSP, ZERO_REG};
 use std::mem::offset_of;
@@ -164,7 +164,6 @@ impl Emitter<'_> {
         self.close();
         wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
     }
-
 
     /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
     fn look_up(&mut self, size: u32, write: bool) {

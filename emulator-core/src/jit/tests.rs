@@ -23,7 +23,8 @@ fn region(code: &[u8], at: u32) -> Option<Region> {
 
 fn emitted(region: &Region, user: bool) -> Vec<u8> {
     let mut ops = Vec::new();
-    let body = emit::emit(region, &LAYOUT, user, &mut ops);
+    let mode = if user { FLAT | mode::USER } else { FLAT };
+    let body = emit::emit(region, &LAYOUT, mode, &mut ops);
     module(&LAYOUT, 7, &[&body])
 }
 
@@ -153,9 +154,9 @@ fn text(bytes: &[u8]) -> String {
         (offset_of!(Cpu, lazy.op), "lazy.op"),
         (offset_of!(Cpu, lazy.res), "lazy.res"),
         (offset_of!(Cpu, lazy.src), "lazy.src"),
-        (offset_of!(Cpu, jump_tag), "jump_tag"),
         (offset_of!(Cpu, tlb.read), "tlb.read"),
         (offset_of!(Cpu, tlb.write), "tlb.write"),
+        (offset_of!(Cpu, tlb.fetch), "tlb.fetch"),
     ];
     let fields: Vec<(usize, String)> =
         gpr.chain(seg).chain(others.map(|(offset, name)| (offset, name.to_owned()))).collect();
