@@ -25,7 +25,7 @@ const MAX_PAGES: u64 = 65536;
 
 /// The module of some regions' bodies, which go into the table from `slot` on.
 #[must_use]
-pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
+pub fn module(layout: &Layout, slot: u32, bodies: &[Vec<u8>]) -> Vec<u8> {
     use ValType::{I32, I64};
     let mut types = TypeSection::new();
     let (parameters, results) = signature();

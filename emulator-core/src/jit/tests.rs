@@ -25,7 +25,7 @@ fn emitted(region: &Region, user: bool) -> Vec<u8> {
     let mut ops = Vec::new();
     let mode = if user { FLAT | mode::USER } else { FLAT };
     let body = emit::emit(region, &LAYOUT, mode, &mut ops);
-    module(&LAYOUT, 7, &[&body])
+    module(&LAYOUT, 7, &[body.placed(7)])
 }
 
 fn validate(bytes: &[u8]) {
