@@ -10,7 +10,7 @@ use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
-use crate::cpu::op::{Kind, Op};
+use crate::cpu::op::{Kind, Op, System};
 use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
@@ -499,6 +499,12 @@ impl Emitter<'_> {
         // What the instruction may leave changed when it stops on the way must be in the CPU's fields.
         if flow::writes(&op) == flow::Writes::Memory {
             self.spill_flags();
+        }
+        if op.kind == Kind::Alone && op.system() == System::Rdtsc {
+            // What this and the following instructions of the block took is not used up yet.
+            let fuel = at(self.cpu(offset_of!(Cpu, fuel)));
+            let back = (self.position >> 12) as i32;
+            wasm!(self; i32_const(0) local_get(local::FUEL) i32_const(back) i32_add() i32_store(fuel));
         }
         let number = self.ops.len() as i32;
         self.ops.push(op);
