@@ -16,8 +16,8 @@ pub mod direct;
 mod exec;
 mod image;
 
-use exec::widened;
 pub use exec::StoreValue;
+use exec::widened;
 pub use image::ImageMode;
 
 /// Stack fault.

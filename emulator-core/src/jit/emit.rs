@@ -38,6 +38,8 @@ pub mod local {
     pub const E: u32 = 23;
     pub const W: u32 = 24;
     pub const I64: u32 = 2;
+    /// Offset of the last x87 memory operand.
+    pub const FDP: u32 = 25;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -83,6 +85,7 @@ pub struct Emitter<'a> {
     /// Where an exit of the current instruction is: its offset, and the fuel to give back.
     position: u32,
     here: usize,
+    pub(super) unit: super::x87::Unit,
 }
 
 const EXIT: u32 = 1;
@@ -104,6 +107,7 @@ pub fn emit(region: &Region, layout: &Layout, user: bool, ops: &mut Vec<Op>) -> 
         live: true,
         position: 0,
         here: 0,
+        unit: super::x87::Unit::default(),
     };
     emitter.function();
     emitter.out
@@ -137,8 +141,8 @@ impl Emitter<'_> {
 
     /// Declares locals.
     fn locals(&mut self) {
-        2u32.encode(&mut self.out);
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64)] {
+        3u32.encode(&mut self.out);
+        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (1, ValType::I32)] {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }
@@ -272,12 +276,15 @@ impl Emitter<'_> {
         self.exit_here(leave::FUEL);
         self.close();
         let live = flow::live(&block.insns);
+        self.x87_forget();
         for (i, insn) in block.insns.iter().enumerate() {
             self.live = live[i];
+            self.x87_before(&block.insns[i..]);
             self.position = u32::from(insn.at) | (count - i as u32) << 12;
             self.instruction(insn);
             self.state = flow::after(self.state, insn);
         }
+        self.x87_settle();
         self.tail(block);
     }
 
@@ -294,6 +301,7 @@ impl Emitter<'_> {
 
     /// Leaves in the middle of a block, before the current instruction has done anything.
     pub(super) fn exit_here(&mut self, code: u32) {
+        self.x87_pointers();
         let kind = match self.state {
             State::Memory => IN_MEMORY as u32,
             State::Dynamic => KIND_IN_LOCAL,
@@ -302,6 +310,14 @@ impl Emitter<'_> {
         let site = self.position | kind << 20 | code << 30;
         let fault = self.label(FAULT);
         wasm!(self; i32_const(site as i32) local_set(local::SITE) br(fault));
+    }
+
+    /// Leaves in the middle of a block, behind the current instruction, which is not the block's last.
+    pub(super) fn exit_next(&mut self, insn: &Insn, code: u32) {
+        let here = self.position;
+        self.position = insn.next() | ((here >> 12) - 1) << 12;
+        self.exit_here(code);
+        self.position = here;
     }
 
     /// The instruction cannot be executed here: it is executed alone.
@@ -473,7 +489,7 @@ impl Emitter<'_> {
     // --- memory ---
 
     /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
-    fn look_up(&mut self, size: u32, write: bool) {
+    pub(super) fn look_up(&mut self, size: u32, write: bool) {
         let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
         let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
@@ -486,7 +502,7 @@ impl Emitter<'_> {
     }
 
     /// Pushes LIN's offset in the memory block, from the entry in E.
-    fn block_offset(&mut self) {
+    pub(super) fn block_offset(&mut self) {
         wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
     }
 
@@ -578,6 +594,8 @@ impl Emitter<'_> {
     /// Has the interpreter execute the instruction; T0 is then 2 when a REP instruction has more to do.
     pub(super) fn interpret(&mut self, insn: &Insn) {
         let op = insn.op;
+        self.x87_settle();
+        self.x87_forget();
         let (reads, written) = flow::interpreted_registers(&op);
         self.store_registers(reads | written);
         // What the instruction may leave changed when it stops on the way must be in the CPU's fields.
