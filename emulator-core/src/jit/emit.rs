@@ -40,6 +40,8 @@ pub mod local {
     pub const I64: u32 = 2;
     /// Offset of the last x87 memory operand.
     pub const FDP: u32 = 25;
+    pub const R: u32 = 26;
+    pub const V: u32 = 27;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -141,8 +143,15 @@ impl Emitter<'_> {
 
     /// Declares locals.
     fn locals(&mut self) {
-        3u32.encode(&mut self.out);
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (1, ValType::I32)] {
+        let groups = [
+            (local::I32, ValType::I32),
+            (local::I64, ValType::I64),
+            (1, ValType::I32),
+            (1, ValType::I64),
+            (1, ValType::V128),
+        ];
+        (groups.len() as u32).encode(&mut self.out);
+        for (count, kind) in groups {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }

@@ -10,6 +10,7 @@ mod module;
 mod ops;
 pub mod region;
 pub mod services;
+mod simd;
 #[cfg(test)]
 mod tests;
 mod x87;
