@@ -112,6 +112,8 @@ function compare(/** @type {object} */ setup, /** @type {object} */ jit, total, 
     done += n;
   }
   assert.equal(b.hash(), a.hash(), `memory, seed ${seed}`);
+  const rip = Number(a.state()[1]);
+  assert.ok(!setup.multiboot || (rip >= LOAD && rip < LOAD + 0x80000) || rip >> 16 === OTHER >> 16, `at ${rip.toString(16)}: the program lost its way, seed ${seed}`);
   return b.figures();
 }
 
