@@ -16,6 +16,7 @@ use emulator_core::devices::i8042::Key;
 use emulator_core::machine::{Exit, Machine};
 use std::collections::VecDeque;
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -101,6 +102,10 @@ pub struct Session {
 pub fn run(options: Options) -> Result<u8, RunError> {
     let config = images::machine_config(&options)?;
     let mut machine = Machine::new(config).map_err(|e| images::blame(&options, e))?;
+    machine.set_host_clock(|| {
+        static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        ORIGIN.elapsed().as_nanos() as u64
+    });
     machine.set_timer_slack(TIMER_SLACK_NS);
     if let Some(path) = &options.load_state {
         images::load_state(&mut machine, path)?;

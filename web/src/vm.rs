@@ -13,6 +13,8 @@ use emulator_core::devices::vga::render::Picture;
 use emulator_core::machine::{Exit, Machine};
 use std::collections::VecDeque;
 use wasm_bindgen::JsValue;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen::prelude::wasm_bindgen;
 
 /// What a machine wants after a slice: the value of [`Vm::settle`], with flags; `protocol.js` has the same numbers.
 mod after {
@@ -89,6 +91,17 @@ pub struct Vm {
     disturbed: bool,
 }
 
+/// The browser's clock, in nanoseconds.
+#[cfg(target_arch = "wasm32")]
+fn host_clock() -> u64 {
+    #[wasm_bindgen]
+    extern "C" {
+        #[wasm_bindgen(js_namespace = performance)]
+        fn now() -> f64;
+    }
+    (now() * 1e6) as u64
+}
+
 impl Vm {
     /// Builds the machine from a `MachineSetup` (`protocol.js`).
     ///
@@ -97,6 +110,8 @@ impl Vm {
     pub fn new(setup: &JsValue) -> Result<Self, JsValue> {
         let (config, streams, heat) = config::read(setup, SERIAL_PORTS)?;
         let mut machine = Machine::new(config).map_err(|error| error::config_error(&error))?;
+        #[cfg(target_arch = "wasm32")]
+        machine.set_host_clock(host_clock);
         #[cfg(target_arch = "wasm32")]
         if let Some(heat) = heat {
             machine.enable_jit(Box::new(crate::jit::TableHost::new()), heat);

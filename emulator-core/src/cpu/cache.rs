@@ -1,10 +1,11 @@
 //! Decoded code by physical page: blocks of ops, links between them, and the jump cache.
 //!
 //! A block never leaves its page. Links connect blocks of one page only, so they die together when the page
-//! is written; transfers between pages go through the jump cache, which is keyed by linear address and
-//! emptied (by changing its epoch) whenever a translation or any code changes.
+//! is written; transfers between pages go through the jump cache, which is keyed by linear address. What it says holds
+//! while the fetch TLB translates the page to where the block was decoded, so it outlives loads of CR3.
 
 use super::op::Op;
+use super::tlb;
 use crate::cpu::state::CpuModel;
 use crate::jit::Hot;
 use crate::jit::Jit;
@@ -13,7 +14,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// No block.
+/// No block; as an offset, that of a block whose bytes were overwritten.
 pub const NONE: u32 = u32::MAX;
 const JUMP_ENTRIES: usize = 8192;
 /// Decoded ops kept before everything is dropped and decoding starts afresh (32 MiB).
@@ -30,13 +31,13 @@ pub struct Block {
     pub bytes: u16,
     /// Instructions (at least the number of ops).
     pub instructions: u16,
-    /// Where in the memory block it was decoded from.
+    /// Where in the memory block it was decoded from, or [`NONE`] when that was overwritten.
     pub offset: u32,
     /// Mode in which it was decoded.
     pub mode: u32,
     /// Executions until it is hot; 0 for a block with translated code.
     pub heat: Cell<u32>,
-    /// Slot of its region, or [`NONE`].
+    /// Place of its region, or [`NONE`].
     pub region: Cell<u32>,
     /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
     pub links: [u32; 2],
@@ -46,9 +47,10 @@ pub struct Block {
 struct JumpEntry {
     /// Linear address | mode << 32.
     key: u64,
-    epoch: u32,
     block: u32,
 }
+
+const NO_JUMP: JumpEntry = JumpEntry { key: u64::MAX, block: NONE };
 
 /// Hashes the integer keys of the block table by one multiplication.
 #[derive(Debug, Default, Clone)]
@@ -69,7 +71,8 @@ impl Hasher for KeyHasher {
     }
 }
 
-type Table<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
+/// A table by such keys.
+pub type Table<V> = HashMap<u64, V, BuildHasherDefault<KeyHasher>>;
 
 /// All decoded code of a machine.
 #[derive(Debug)]
@@ -83,8 +86,6 @@ pub struct CodeCache {
     /// Page number to the keys of its blocks.
     by_page: Table<Vec<u64>>,
     jumps: Box<[JumpEntry]>,
-    epoch: u32,
-    tlb_generation: u32,
     /// Instructions decoded one at a time.
     pub steps: super::run::StepCache,
     /// The fast tier, where there is one.
@@ -98,9 +99,7 @@ impl Default for CodeCache {
             blocks: Vec::new(),
             by_offset: Table::default(),
             by_page: Table::default(),
-            jumps: vec![JumpEntry { key: 0, epoch: 0, block: NONE }; JUMP_ENTRIES].into_boxed_slice(),
-            epoch: 1,
-            tlb_generation: 0,
+            jumps: vec![NO_JUMP; JUMP_ENTRIES].into_boxed_slice(),
             steps: super::run::StepCache::default(),
             jit: None,
         }
@@ -113,42 +112,22 @@ fn jump_slot(lin: u32) -> usize {
 }
 
 impl CodeCache {
-    /// The block for a linear address in a mode, if it was executed since the last change of translations.
+    /// The block for a linear address in a mode, if it is remembered and the page's entry in the fetch TLB, `fetch`, still
+    /// leads there.
     #[inline(always)]
     #[must_use]
-    pub fn jump(&self, lin: u32, mode: u32) -> Option<u32> {
+    pub fn jump(&self, lin: u32, mode: u32, fetch: u64) -> Option<u32> {
         let e = &self.jumps[jump_slot(lin)];
-        (e.key == (u64::from(lin) | u64::from(mode) << 32) && e.epoch == self.epoch).then_some(e.block)
+        if e.key != (u64::from(lin) | u64::from(mode) << 32) {
+            return None;
+        }
+        let block = self.blocks.get(e.block as usize)?;
+        (tlb::hit(fetch, lin, 1) == Some(block.offset)).then_some(e.block)
     }
 
     /// Remembers where `lin` leads.
     pub fn set_jump(&mut self, lin: u32, mode: u32, block: u32) {
-        self.jumps[jump_slot(lin)] =
-            JumpEntry { key: u64::from(lin) | u64::from(mode) << 32, epoch: self.epoch, block };
-    }
-
-    /// Forgets all jumps when the TLB was flushed since the last call.
-    #[inline(always)]
-    pub fn sync(&mut self, tlb_generation: u32) {
-        if self.tlb_generation != tlb_generation {
-            self.tlb_generation = tlb_generation;
-            self.forget_jumps();
-        }
-    }
-
-    /// Changes whenever a translation or any code does.
-    #[must_use]
-    pub fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    fn forget_jumps(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
-        if self.epoch == 0 {
-            // The counter wrapped: old entries would look current.
-            self.jumps.fill(JumpEntry { key: 0, epoch: 0, block: NONE });
-            self.epoch = 1;
-        }
+        self.jumps[jump_slot(lin)] = JumpEntry { key: u64::from(lin) | u64::from(mode) << 32, block };
     }
 
     /// The block that was decoded at a memory offset in a mode.
@@ -168,7 +147,7 @@ impl CodeCache {
         let id = self.blocks.len() as u32;
         let ops = (self.ops.len() - start as usize) as u16;
         let key = u64::from(offset) | u64::from(mode) << 32;
-        let region = self.jit.as_ref().and_then(|jit| jit.slot(key));
+        let region = self.jit.as_ref().and_then(|jit| jit.place(key));
         let heat = match (region, &self.jit) {
             (Some(_), _) => 0,
             (None, Some(jit)) => jit.patience(key),
@@ -199,7 +178,7 @@ impl CodeCache {
         }
     }
 
-    /// The slot of the translated code at block `id`, which is hot; translates when there is none yet.
+    /// The place of the translated code at block `id`, which is hot; translates when there is none yet.
     pub fn hot(&mut self, mem: &mut Memory, model: CpuModel, id: u32) -> Option<u32> {
         let block = &self.blocks[id as usize];
         if block.region.get() != NONE {
@@ -212,17 +191,15 @@ impl CodeCache {
         let (mode, by_offset) = (block.mode, &self.by_offset);
         let executed = |offset: u32| by_offset.contains_key(&(u64::from(offset) | u64::from(mode) << 32));
         match jit.hot(mem, model, block.offset, mode, executed) {
-            Hot::Runs(slot) => {
-                block.region.set(slot);
-                return Some(slot);
+            Hot::Runs(place) => {
+                block.region.set(place);
+                return Some(place);
             }
             Hot::Later(executions) => block.heat.set(executions),
-            Hot::Made => {
-                for b in &self.blocks {
-                    if b.region.get() == NONE
-                        && let Some(slot) = jit.slot(u64::from(b.offset) | u64::from(b.mode) << 32)
-                    {
-                        b.region.set(slot);
+            Hot::Made(entries) => {
+                for (key, place) in entries {
+                    if let Some(b) = self.by_offset.get(&key).and_then(|&id| self.blocks.get(id as usize)) {
+                        b.region.set(place);
                         b.heat.set(0);
                     }
                 }
@@ -242,10 +219,12 @@ impl CodeCache {
         }
         for page in pages {
             for key in self.by_page.remove(&u64::from(*page)).unwrap_or_default() {
-                self.by_offset.remove(&key);
+                // Jumps may still lead there.
+                if let Some(block) = self.by_offset.remove(&key).and_then(|id| self.blocks.get_mut(id as usize)) {
+                    block.offset = NONE;
+                }
             }
         }
-        self.forget_jumps();
     }
 
     /// Drops everything.
@@ -254,6 +233,6 @@ impl CodeCache {
         self.blocks.clear();
         self.by_offset.clear();
         self.by_page.clear();
-        self.forget_jumps();
+        self.jumps.fill(NO_JUMP);
     }
 }

@@ -11,6 +11,7 @@ use super::flags::{CF, Lazy, LazyOp};
 use super::integer::{alu, compare, tested};
 use super::op::{Kind, Op, SEG_FLAT};
 use super::state::{Cpu, RAX, RBP, RCX, RDX, RSP, mode};
+use super::tlb;
 use crate::bus::CpuBus;
 use crate::mem::Ram;
 
@@ -941,7 +942,7 @@ impl Cpu {
                 linked
             } else {
                 let lin = target.wrapping_add(cpu.derived.base[1] as u32);
-                match code.jump(lin, mode_bits) {
+                match code.jump(lin, mode_bits, cpu.tlb.fetch[tlb::slot(lin, view.user)]) {
                     Some(to) => to,
                     None => {
                         return self::Leave::Unknown { from: id, slot, rip };

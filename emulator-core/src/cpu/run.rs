@@ -9,6 +9,7 @@ use super::interp::{Entry, Leave};
 use super::op::{Kind, Op, System};
 use super::protect::Delivered;
 use super::state::{Activity, Cpu, Shadow, mode};
+use super::tlb;
 use crate::bus::CpuBus;
 use crate::jit::leave;
 use crate::mem::PAGE;
@@ -61,7 +62,6 @@ impl Cpu {
                 self.exert(effort::DECODE);
                 from = NOWHERE;
             }
-            code.sync(self.tlb.generation);
             if code.full() {
                 code.clear();
                 from = NOWHERE;
@@ -106,11 +106,12 @@ impl Cpu {
             };
             self.link(code, from, id);
             from = NOWHERE;
-            if code.blocks[id as usize].heat.get() == 0 && !std::mem::take(&mut interpret) {
-                let slot = code.hot(bus.mem_mut(), self.model, id);
-                let epoch = code.epoch();
-                match (slot, &mut code.jit) {
-                    (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, epoch, until) {
+            let heat = &code.blocks[id as usize].heat;
+            if heat.get() == 0 && !std::mem::take(&mut interpret) {
+                let place = code.hot(bus.mem_mut(), self.model, id);
+                let offset = code.blocks.get(id as usize).map_or(0, |block| block.offset);
+                match (place, &mut code.jit) {
+                    (Some(place), Some(jit)) => match self.run_region(bus, jit, place, offset, until) {
                         leave::STEP if self.icount < until => self.step(bus, code),
                         leave::FUEL => interpret = true,
                         _ => {}
@@ -121,6 +122,8 @@ impl Cpu {
                 continue;
             }
             interpret = false;
+            // A block that translated code keeps leaving for is only ever entered here.
+            heat.set(heat.get().saturating_sub(1));
             let block = &code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);
@@ -184,7 +187,7 @@ impl Cpu {
     fn find_block<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache) -> Exec<Option<u32>> {
         let lin = self.linear_ip();
         let mode_bits = self.derived.mode;
-        let id = match code.jump(lin, mode_bits) {
+        let id = match code.jump(lin, mode_bits, self.tlb.fetch[tlb::slot(lin, self.derived.user)]) {
             Some(id) => id,
             None => {
                 if self.rip > u64::from(self.seg[1].limit) {

@@ -175,9 +175,6 @@ pub struct Cpu {
     /// Instructions that translated code had left when it returned.
     #[serde(skip)]
     pub fuel: u32,
-    /// Upper half of the keys of the jump cache that are valid.
-    #[serde(skip)]
-    pub jump_tag: u64,
     /// Translation caches; never part of a snapshot.
     #[serde(skip)]
     pub tlb: super::tlb::Tlb,
@@ -293,7 +290,6 @@ impl Cpu {
             effort: super::effort::Effort::default(),
             derived: Derived::default(),
             fuel: 0,
-            jump_tag: 0,
             tlb: super::tlb::Tlb::default(),
         };
         cpu.reset();

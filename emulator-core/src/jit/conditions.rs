@@ -1,7 +1,7 @@
 //! Conditions and single flags from the locals that hold the last computation.
 
 use super::call;
-use super::emit::{Emitter, local, wasm};
+use super::emit::{Emitter, IN_MEMORY, local, wasm};
 use super::flow::State;
 use crate::cpu::flags::LazyOp;
 use wasm_encoder::InstructionSink;
@@ -113,7 +113,12 @@ impl Emitter<'_> {
 
     /// Pushes CF as 0 or 1.
     pub(super) fn carry(&mut self) {
-        self.condition(2);
+        match self.state {
+            State::Known(_) => self.condition(2),
+            State::Memory => wasm!(self; i32_const(IN_MEMORY) i32_const(0) i32_const(0) i32_const(0) call(call::CARRY)),
+            State::Dynamic => wasm!(self; local_get(local::KIND) local_get(local::RES) local_get(local::A)
+                local_get(local::B) call(call::CARRY)),
+        }
     }
 
     fn zero(&mut self) {

@@ -1,54 +1,61 @@
 //! The emitter: one region becomes one wasm function.
 //!
-//! `(entry, vbase, fuel, r0..r7) -> i32`: `entry` is an offset in the page, `vbase` what `rip` is at the page's
-//! start, `fuel` how many instructions may retire. Registers and flags live in locals. Every exit stores them
+//! `(place, fuel, r0..r7) -> i32`: `place` is what `rip` is at the page's start plus the number of the block to begin
+//! with, `fuel` how many instructions may retire. Registers and flags live in locals. Every exit stores them
 //! into the CPU's fields at their addresses; an exit in the middle of a block carries a constant that says where
 //! it is, how much fuel to give back and how the flags were recorded.
 
 use super::flow::{self, State};
+use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
-use crate::cpu::op::{Kind, Op, SEG_ADDR16, SEG_FLAT};
-use crate::cpu::state::{Cpu, ZERO_REG};
+use crate::cpu::op::{Kind, Op};
+use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
 
 /// The function's locals.
 pub mod local {
     #![allow(missing_docs, reason = "named after what they hold")]
+    /// The page's linear address and a block's number; then the block to go on with.
     pub const ENTRY: u32 = 0;
-    pub const VBASE: u32 = 1;
-    pub const FUEL: u32 = 2;
-    pub const R0: u32 = 3;
+    pub const FUEL: u32 = 1;
+    pub const R0: u32 = 2;
     /// What an exit in the middle of a block is told.
-    pub const SITE: u32 = 11;
-    pub const KIND: u32 = 12;
-    pub const RES: u32 = 13;
-    pub const A: u32 = 14;
-    pub const B: u32 = 15;
-    pub const T0: u32 = 16;
-    pub const T1: u32 = 17;
-    pub const T2: u32 = 18;
-    pub const T3: u32 = 19;
-    pub const LIN: u32 = 20;
-    pub const RIP: u32 = 21;
-    pub const CODE: u32 = 22;
-    pub const I32: u32 = 23 - 11;
+    pub const SITE: u32 = 10;
+    pub const KIND: u32 = 11;
+    pub const RES: u32 = 12;
+    pub const A: u32 = 13;
+    pub const B: u32 = 14;
+    pub const T0: u32 = 15;
+    pub const T1: u32 = 16;
+    pub const T2: u32 = 17;
+    pub const T3: u32 = 18;
+    pub const LIN: u32 = 19;
+    pub const RIP: u32 = 20;
+    pub const CODE: u32 = 21;
+    /// The page's linear address.
+    pub const VBASE: u32 = 22;
+    pub const I32: u32 = 23 - 10;
     pub const E: u32 = 23;
     pub const W: u32 = 24;
     pub const I64: u32 = 2;
     /// Offset of the last x87 memory operand.
     pub const FDP: u32 = 25;
+    /// The result of binary64 arithmetic.
     pub const R: u32 = 26;
+    /// The second operand of a SIMD instruction.
     pub const V: u32 = 27;
+    /// The first of the windows'.
+    pub const WINDOWS: u32 = V + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
 pub const IN_MEMORY: i32 = 63;
 /// In an exit's constant: the kind is in the local.
 const KIND_IN_LOCAL: u32 = 62;
-const PARAMETERS: usize = 11;
+const PARAMETERS: usize = 10;
 
 /// Writes wasm instructions one after the other.
 macro_rules! wasm {
@@ -74,11 +81,12 @@ pub fn signature() -> (Vec<ValType>, Vec<ValType>) {
 #[derive(Debug)]
 pub struct Emitter<'a> {
     pub(super) out: Vec<u8>,
-    region: &'a Region,
+    pub(super) region: &'a Region,
     pub(super) layout: &'a Layout,
     /// Ops that the interpreter executes for this and other regions.
     pub(super) ops: &'a mut Vec<Op>,
-    user: u32,
+    mode: u32,
+    pub(super) user: u32,
     depth: u32,
     states: Vec<State>,
     pub(super) state: State,
@@ -87,32 +95,64 @@ pub struct Emitter<'a> {
     /// Where an exit of the current instruction is: its offset, and the fuel to give back.
     position: u32,
     here: usize,
+    pub(super) windows: Windows,
+    /// The register that the address of the current access is made from.
+    pub(super) class: u8,
     pub(super) unit: super::x87::Unit,
 }
 
-const EXIT: u32 = 1;
-const FAULT: u32 = 2;
-const LOOP: u32 = 3;
+// How deep the function's own labels are.
+/// Behind it: out.
+const OUT: u32 = 1;
+/// Goes to the block whose number the local holds, as after a call or return.
+const AGAIN: u32 = 2;
+/// Behind it: to the code at RIP.
+const TRANSFER: u32 = 3;
+/// Behind it: out, in the middle of a block.
+const FAULT: u32 = 4;
+/// Goes to the block whose number the local holds.
+const LOOP: u32 = 5;
 
-/// Emits `region`: the bytes of the function's body, without its size.
+/// A function's body, without its size.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Vec<u8>,
+    /// Where the function's own slot goes: five bytes.
+    own: usize,
+}
+
+impl Body {
+    /// The bytes of the function that goes into `slot`.
+    #[must_use]
+    pub fn placed(mut self, slot: u32) -> Vec<u8> {
+        let padded: [u8; 5] = std::array::from_fn(|i| (slot >> (7 * i)) as u8 & 0x7f | if i < 4 { 0x80 } else { 0 });
+        self.bytes[self.own..self.own + 5].copy_from_slice(&padded);
+        self.bytes
+    }
+}
+
+/// Emits `region`, code of the given mode.
 #[must_use]
-pub fn emit(region: &Region, layout: &Layout, user: bool, ops: &mut Vec<Op>) -> Vec<u8> {
+pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Body {
     let mut emitter = Emitter {
         out: Vec::new(),
         region,
         layout,
         ops,
-        user: user.into(),
+        mode,
+        user: u32::from(mode & mode::USER != 0),
         depth: 0,
         states: flow::states(region),
         state: State::Memory,
         live: true,
         position: 0,
         here: 0,
+        windows: Windows::choose(region),
+        class: ZERO_REG as u8,
         unit: super::x87::Unit::default(),
     };
-    emitter.function();
-    emitter.out
+    let own = emitter.function();
+    Body { bytes: emitter.out, own }
 }
 
 impl Emitter<'_> {
@@ -128,6 +168,11 @@ impl Emitter<'_> {
 
     pub(super) fn open_if(&mut self) {
         wasm!(self; if_(BlockType::Empty));
+        self.depth += 1;
+    }
+
+    fn open_loop(&mut self) {
+        wasm!(self; loop_(BlockType::Empty));
         self.depth += 1;
     }
 
@@ -149,6 +194,7 @@ impl Emitter<'_> {
             (1, ValType::I32),
             (1, ValType::I64),
             (1, ValType::V128),
+            (self.windows.locals(), ValType::I32),
         ];
         (groups.len() as u32).encode(&mut self.out);
         for (count, kind) in groups {
@@ -157,17 +203,19 @@ impl Emitter<'_> {
         }
     }
 
-    fn function(&mut self) {
+    /// Emits the function; where its own slot goes.
+    fn function(&mut self) -> usize {
         let n = self.region.blocks.len() as u32;
         self.locals();
-        let entries: Vec<(u16, u32)> =
-            self.region.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, i)| (b.at, i)).collect();
+        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND)
+            local_get(local::ENTRY) i32_const(-4096) i32_and() local_set(local::VBASE)
+            local_get(local::ENTRY) i32_const(0xfff) i32_and() local_set(local::ENTRY));
+        self.shut_windows();
+        self.open();
+        self.open_loop();
         self.open();
         self.open();
-        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
-        self.choose(&entries);
-        wasm!(self; loop_(BlockType::Empty));
-        self.depth += 1;
+        self.open_loop();
         for _ in 0..n {
             self.open();
         }
@@ -180,28 +228,15 @@ impl Emitter<'_> {
         self.close();
         self.close();
         self.fault_tail();
+        let out = self.label(OUT);
+        wasm!(self; br(out));
         self.close();
-        self.chain();
+        let own = self.transfer();
+        self.close();
+        self.close();
         self.exit_tail();
         wasm!(self; end());
-    }
-
-    /// Turns the entry's offset into its block's number, by bisection.
-    fn choose(&mut self, entries: &[(u16, u32)]) {
-        match entries {
-            [] => {}
-            [(_, block)] => wasm!(self; i32_const(*block as i32) local_set(local::ENTRY)),
-            _ => {
-                let (low, high) = entries.split_at(entries.len() / 2);
-                let pivot = i32::from(high[0].0);
-                wasm!(self; local_get(local::ENTRY) i32_const(pivot) i32_lt_u());
-                self.open_if();
-                self.choose(low);
-                wasm!(self; else_());
-                self.choose(high);
-                self.close();
-            }
-        }
+        own
     }
 
     /// An exit in the middle of a block arrives here.
@@ -219,29 +254,47 @@ impl Emitter<'_> {
         self.close();
     }
 
-    /// Goes straight to the region at RIP where the jump cache knows it: flags are in the CPU's record there.
-    fn chain(&mut self) {
-        wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
+    /// Goes to the region at RIP where the jump cache knows it, which may be this one; else falls out. Flags are in the
+    /// CPU's record wherever code elsewhere may enter. Returns where the function's own slot goes.
+    fn transfer(&mut self) -> usize {
+        wasm!(self; local_get(local::KIND) i32_const(IN_MEMORY) i32_ne());
         self.open_if();
         self.spill_call();
-        let tag = at(self.cpu(offset_of!(Cpu, jump_tag)));
+        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        self.close();
+        let fetch = self.cpu(offset_of!(Cpu, tlb.fetch)) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         let jumps = self.layout.jumps;
+        let mode = i64::from(self.mode) << 32;
         wasm!(self;
-            i32_const(IN_MEMORY) local_set(local::KIND)
             local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
             i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
             i64_load(at(jumps))
-            local_get(local::RIP) i64_extend_i32_u() i32_const(0) i64_load(tag) i64_or() i64_eq());
-        self.open_if();
-        wasm!(self; local_get(local::RIP) i32_const(0xfff) i32_and()
-            local_get(local::RIP) i32_const(-4096) i32_and()
+            local_get(local::RIP) i64_extend_i32_u() i64_const(mode) i64_or() i64_ne());
+        let out = self.label(OUT);
+        wasm!(self; br_if(out));
+        // The page must still be where it was when the jump was entered.
+        wasm!(self;
+            local_get(local::RIP) i32_const(9) i32_shr_u() i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
+            i64_load(at(fetch))
+            local_get(local::T0) i64_load(at(jumps + 8)) local_tee(local::E) i64_const(32) i64_shl()
+            local_get(local::RIP) i32_const(-4096) i32_and() local_tee(local::VBASE) i64_extend_i32_u() i64_or()
+            i64_ne() br_if(out)
+            local_get(local::E) i64_const(32 + super::PLACE_SHIFT as i64) i64_shr_u() i32_wrap_i64()
+            local_set(local::ENTRY)
+            local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() i32_const(super::SLOT_MASK as i32) i32_and()
+            local_tee(local::T0));
+        self.out.push(0x41);
+        let own = self.out.len();
+        self.out.extend([0x80, 0x80, 0x80, 0x80, 0]);
+        let again = self.label(AGAIN);
+        wasm!(self; i32_eq() br_if(again)
+            local_get(local::ENTRY) local_get(local::VBASE) i32_or()
             local_get(local::FUEL));
         for r in 0..8 {
             wasm!(self; local_get(local::R0 + r));
         }
-        wasm!(self; local_get(local::T0) i32_load(at(jumps + 8)) return_call_indirect(0, 0));
-        self.close();
-        self.close();
+        wasm!(self; local_get(local::T0) return_call_indirect(0, 0));
+        own
     }
 
     /// Stores everything and returns the code of the exit.
@@ -362,11 +415,25 @@ impl Emitter<'_> {
         }
     }
 
+    /// Goes on behind a call of `to`, whose return address is on the stack.
+    pub(super) fn call(&mut self, to: u32) {
+        if self.region.find(to).is_some_and(|block| self.region.blocks[block].entry) {
+            match self.state {
+                State::Known(_) => self.spill_known(),
+                _ => self.spill_flags(),
+            }
+            self.state = State::Memory;
+            return self.go(to);
+        }
+        wasm!(self; local_get(local::VBASE) i32_const(to as i32) i32_add() local_set(local::RIP));
+        self.go_to_rip();
+    }
+
     /// Leaves for the address in the local.
     pub(super) fn go_to_rip(&mut self) {
         self.spill_known();
-        let exit = self.label(EXIT);
-        wasm!(self; i32_const(leave::LOOKUP as i32) local_set(local::CODE) br(exit));
+        let transfer = self.label(TRANSFER);
+        wasm!(self; br(transfer));
     }
 
     // --- flags to memory ---
@@ -449,155 +516,6 @@ impl Emitter<'_> {
         self.set(r);
     }
 
-    /// Pushes base + index × scale + displacement.
-    pub(super) fn offset(&mut self, op: &Op) {
-        let mut any = false;
-        if op.base & 31 != ZERO_REG as u8 {
-            self.get(op.base);
-            any = true;
-        }
-        if op.index & 31 != ZERO_REG as u8 {
-            self.get(op.index);
-            if op.index >> 5 != 0 {
-                wasm!(self; i32_const((op.index >> 5).into()) i32_shl());
-            }
-            if any {
-                wasm!(self; i32_add());
-            }
-            any = true;
-        }
-        if op.disp != 0 || !any {
-            wasm!(self; i32_const(op.disp as i32));
-            if any {
-                wasm!(self; i32_add());
-            }
-        }
-    }
-
-    /// Sets LIN to the linear address of a memory operand, after the segment's check.
-    pub(super) fn linear(&mut self, op: &Op, size: u32, write: bool) {
-        self.offset(op);
-        if op.seg & SEG_ADDR16 != 0 {
-            wasm!(self; i32_const(0xffff) i32_and());
-        }
-        if op.seg & 7 == SEG_FLAT {
-            wasm!(self; local_set(local::LIN));
-            return;
-        }
-        let seg = u32::from(op.seg & 7);
-        let max = if write { offset_of!(Cpu, derived.write_max) } else { offset_of!(Cpu, derived.read_max) };
-        let (max, base) = (self.cpu(max) + 8 * seg, self.cpu(offset_of!(Cpu, derived.base)) + 8 * seg);
-        wasm!(self; local_tee(local::LIN) i64_extend_i32_u() i64_const(i64::from(size) - 1) i64_add()
-            i32_const(0) i64_load(at(max)) i64_gt_s());
-        self.open_if();
-        self.fault();
-        self.close();
-        wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
-    }
-
-    // --- memory ---
-
-    /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
-    pub(super) fn look_up(&mut self, size: u32, write: bool) {
-        let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
-        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
-        wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
-            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
-            i64_load(at(array)) local_tee(local::E) i32_wrap_i64() local_get(local::LIN));
-        if size > 1 {
-            wasm!(self; i32_const(size as i32 - 1) i32_add());
-        }
-        wasm!(self; i32_const(-4096) i32_and() i32_ne());
-    }
-
-    /// Pushes LIN's offset in the memory block, from the entry in E.
-    pub(super) fn block_offset(&mut self) {
-        wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
-    }
-
-    fn plain_load(&mut self, size: u32) {
-        let ram = at(self.layout.ram);
-        match size {
-            1 => wasm!(self; i32_load8_u(ram)),
-            2 => wasm!(self; i32_load16_u(ram)),
-            _ => wasm!(self; i32_load(ram)),
-        }
-    }
-
-    fn plain_store(&mut self, size: u32) {
-        let ram = at(self.layout.ram);
-        match size {
-            1 => wasm!(self; i32_store8(ram)),
-            2 => wasm!(self; i32_store16(ram)),
-            _ => wasm!(self; i32_store(ram)),
-        }
-    }
-
-    /// Loads `size` bytes at LIN, zero-extended, into a local.
-    pub(super) fn load(&mut self, size: u32, into: u32) {
-        self.open();
-        self.open();
-        self.look_up(size, false);
-        wasm!(self; br_if(0));
-        self.block_offset();
-        self.plain_load(size);
-        wasm!(self; local_set(into) br(1));
-        self.close();
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
-            i64_const(0) i64_lt_s());
-        self.open_if();
-        self.fault();
-        self.close();
-        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(into));
-        self.close();
-    }
-
-    /// Stores the low `size` bytes of a local at LIN.
-    pub(super) fn store(&mut self, size: u32, from: u32) {
-        self.open();
-        self.open();
-        self.look_up(size, true);
-        wasm!(self; br_if(0));
-        self.block_offset();
-        wasm!(self; local_get(from));
-        self.plain_store(size);
-        wasm!(self; br(1));
-        self.close();
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
-        self.open_if();
-        self.fault();
-        self.close();
-        self.close();
-    }
-
-    /// The read half of a read-modify-write at LIN: the value goes into a local, and LIN becomes the offset in
-    /// the memory block.
-    pub(super) fn modify_load(&mut self, size: u32, into: u32) {
-        self.open();
-        self.open();
-        self.look_up(size, true);
-        wasm!(self; br_if(0));
-        self.block_offset();
-        wasm!(self; local_set(local::LIN) br(1));
-        self.close();
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
-            i64_const(0) i64_lt_s());
-        self.open_if();
-        self.fault();
-        self.close();
-        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));
-        self.close();
-        wasm!(self; local_get(local::LIN));
-        self.plain_load(size);
-        wasm!(self; local_set(into));
-    }
-
-    /// The write half, from a local.
-    pub(super) fn modify_store(&mut self, size: u32, from: u32) {
-        wasm!(self; local_get(local::LIN) local_get(from));
-        self.plain_store(size);
-    }
-
     // --- the interpreter's instructions ---
 
     /// Has the interpreter execute the instruction; T0 is then 2 when a REP instruction has more to do.
@@ -651,6 +569,45 @@ pub fn spill_function(layout: &Layout) -> Vec<u8> {
         i32_const(LazyOp::Mul32 as i32 - LazyOp::Shl32 as i32) i32_le_u()
         select() i64_or()
         i64_store(field(offset_of!(Cpu, lazy.src)))
+        end()
+    );
+    f.out
+}
+
+/// The function of each module that tells CF, as 0 or 1: `(kind, result, a, b)` as above. INC and DEC keep it, so code
+/// asks for it where control flow meets; the commonest records are answered here.
+#[must_use]
+pub fn carry_function(layout: &Layout) -> Vec<u8> {
+    struct Out {
+        out: Vec<u8>,
+    }
+    let mut f = Out { out: vec![0] };
+    let field = |offset: usize| at(layout.cpu + offset as u32);
+    let is = |kind: LazyOp| kind as i32;
+    wasm!(f;
+        local_get(0) i32_const(IN_MEMORY) i32_eq() if_(BlockType::Empty)
+            i32_const(0) i32_load8_u(field(offset_of!(Cpu, lazy.op))) local_set(0)
+            i32_const(0) i32_load(field(offset_of!(Cpu, lazy.res))) local_set(1)
+            i32_const(0) i32_load(field(offset_of!(Cpu, lazy.src))) local_tee(2)
+            // The record of a subtraction has no second operand.
+            local_get(1) i32_sub() local_set(3)
+            local_get(0) i32_const(is(LazyOp::Sub32)) i32_ne()
+            local_get(0) i32_const(is(LazyOp::Add32)) i32_ne() i32_and()
+            local_get(0) i32_const(is(LazyOp::Logic8)) i32_sub()
+            i32_const(is(LazyOp::Dec32) - is(LazyOp::Logic8)) i32_gt_u() i32_and()
+            local_get(0) i32_const(is(LazyOp::Eager)) i32_ne() i32_and()
+            if_(BlockType::Empty) i32_const(2) call(call::CONDITION) return_() end()
+        end()
+        local_get(0) i32_const(is(LazyOp::Sub32)) i32_eq() if_(BlockType::Empty)
+            local_get(2) local_get(3) i32_lt_u() return_() end()
+        local_get(0) i32_const(is(LazyOp::Add32)) i32_eq() if_(BlockType::Empty)
+            local_get(1) local_get(2) i32_lt_u() return_() end()
+        local_get(0) i32_const(is(LazyOp::Logic8)) i32_sub()
+        i32_const(is(LazyOp::Dec32) - is(LazyOp::Logic8)) i32_le_u()
+        local_get(0) i32_const(is(LazyOp::Eager)) i32_eq() i32_or()
+        if_(BlockType::Empty) local_get(2) i32_const(1) i32_and() return_() end()
+        local_get(0) local_get(1) local_get(2) local_get(3) call(call::SPILL)
+        i32_const(2) call(call::CONDITION)
         end()
     );
     f.out

@@ -6,6 +6,7 @@
 pub mod conditions;
 pub mod emit;
 pub mod flow;
+mod memory;
 mod module;
 mod ops;
 pub mod region;
@@ -18,10 +19,10 @@ mod x87;
 pub use module::module;
 
 use crate::bus::CpuBus;
+use crate::cpu::cache::Table;
 use crate::cpu::op::Op;
 use crate::cpu::state::{Cpu, CpuModel, mode};
 use crate::mem::Memory;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry::Vacant;
 
 /// Functions that a module imports, by index, and its own one in front of the regions.
@@ -39,8 +40,10 @@ pub mod call {
     pub const IMPORTS: u32 = X87 + 33;
     /// Writes the flags into the CPU's record.
     pub const SPILL: u32 = IMPORTS;
+    /// CF from a record.
+    pub const CARRY: u32 = IMPORTS + 1;
     /// The first region.
-    pub const REGIONS: u32 = IMPORTS + 1;
+    pub const REGIONS: u32 = IMPORTS + 2;
 }
 
 /// Why translated code returned; `rip`, registers, flags and `fuel` are in the CPU.
@@ -87,10 +90,8 @@ pub trait Services {
 pub struct Entry {
     /// Slot of the function.
     pub slot: u32,
-    /// Offset in the page.
-    pub at: u32,
-    /// `rip` at the page's start.
-    pub vbase: u32,
+    /// `rip` at the page's start, plus the number of the block to begin with.
+    pub place: u32,
     /// Instructions that may retire.
     pub fuel: u32,
     /// EAX to EDI.
@@ -143,7 +144,7 @@ pub struct Counters {
     pub left: [u64; 3],
     /// Instructions retired by translated code.
     pub instructions: u64,
-    /// Entries from the run loop that the jump cache knew, had under another address, or under older translations.
+    /// Entries from the run loop that the jump cache knew, had another address for, or another region.
     pub known: [u64; 3],
     /// Blocks that are better interpreted.
     pub refused: u64,
@@ -163,9 +164,18 @@ const MAX_OVERWRITTEN: usize = 4096;
 /// Entries of the jump cache.
 pub const JUMPS: u32 = 4096;
 
+/// Where an entry of a region is, in one word: the slot, and above it the number of the block.
+pub const PLACE_SHIFT: u32 = 24;
+/// The bits of the slot.
+pub const SLOT_MASK: u32 = (1 << PLACE_SHIFT) - 1;
+
+/// No linear address has so high a mode above it.
+const NO_JUMP: [u64; 2] = [u64::MAX; 2];
+
 /// Where translated code finds other translated code by its linear address, without leaving for the run loop.
-/// An entry is a key (linear address, and above it the tag of the translations in force) and a slot. The tag changes
-/// whenever a translation or any code does, so nothing need be searched and dropped.
+/// An entry is a key (linear address, and above it the mode), what to add to a linear address of that page to get its
+/// offset in the memory block, and above that a place. It holds while the fetch TLB says the same of the page, so a load
+/// of CR3 costs nothing here; entries of code that was overwritten are dropped.
 #[derive(Debug)]
 struct JumpCache {
     entries: Box<[[u64; 2]]>,
@@ -173,28 +183,35 @@ struct JumpCache {
 
 impl JumpCache {
     fn new() -> Self {
-        Self { entries: vec![[u64::MAX; 2]; JUMPS as usize].into_boxed_slice() }
+        Self { entries: vec![NO_JUMP; JUMPS as usize].into_boxed_slice() }
     }
 
-    /// Enters a jump; what was there: 0 the same, 1 another address, 2 an older translation.
-    fn set(&mut self, lin: u32, tag: u64, slot: u32) -> usize {
+    /// Enters a jump to the region that begins at `offset`; what was there: 0 the same, 1 another address, 2 another region.
+    fn set(&mut self, lin: u32, mode: u32, offset: u32, place: u32) -> usize {
         let entry = &mut self.entries[((lin ^ lin >> 12) & (JUMPS - 1)) as usize];
-        let key = tag | u64::from(lin);
-        let found = match entry[0] ^ key {
-            0 => 0,
-            other if other >> 32 == 0 => 1,
-            _ => 2,
-        };
-        *entry = [key, slot.into()];
+        let new =
+            [u64::from(lin) | u64::from(mode) << 32, u64::from(offset.wrapping_sub(lin)) | u64::from(place) << 32];
+        let found = if *entry == new { 0 } else { 1 + usize::from(entry[0] == new[0]) };
+        *entry = new;
         found
+    }
+
+    /// Drops the jumps to the given pages.
+    fn drop_pages(&mut self, pages: &[u32]) {
+        for entry in &mut self.entries {
+            if pages.contains(&((entry[0] as u32).wrapping_add(entry[1] as u32) >> 12)) {
+                *entry = NO_JUMP;
+            }
+        }
     }
 }
 
 #[derive(Debug)]
 struct Pending {
     page: u32,
-    body: Vec<u8>,
-    keys: Vec<u64>,
+    body: emit::Body,
+    /// Entries, and the numbers of their blocks.
+    keys: Vec<(u64, u32)>,
 }
 
 /// The translation cache of one vCPU.
@@ -207,25 +224,26 @@ pub struct Jit {
     ops: Vec<Op>,
     next_slot: u32,
     held: u64,
-    /// (block offset of an entry | mode << 32) to slot.
-    entries: HashMap<u64, u32>,
-    by_page: HashMap<u32, Vec<u64>>,
+    /// (block offset of an entry | mode << 32) to its place.
+    entries: Table<u32>,
+    /// Page to the keys of its entries.
+    by_page: Table<Vec<u64>>,
     pending: Vec<Pending>,
     /// How often compiled code of a page was overwritten.
-    overwritten: HashMap<u32, u32>,
+    overwritten: Table<u32>,
     jumps: JumpCache,
     counters: Counters,
 }
 
 /// What became of a hot block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hot {
     /// Its region runs.
     Runs(u32),
     /// Ask again after so many executions.
     Later(u32),
-    /// Modules were made: blocks must be told.
-    Made,
+    /// A module was made: the blocks at these entries are at these places now.
+    Made(Vec<(u64, u32)>),
     /// Everything was dropped.
     Dropped,
 }
@@ -248,10 +266,10 @@ impl Jit {
             heat,
             ops: Vec::new(),
             held: 0,
-            entries: HashMap::new(),
-            by_page: HashMap::new(),
+            entries: Table::default(),
+            by_page: Table::default(),
             pending: Vec::new(),
-            overwritten: HashMap::new(),
+            overwritten: Table::default(),
             jumps,
             counters: Counters::default(),
         }
@@ -267,7 +285,7 @@ impl Jit {
     #[must_use]
     pub fn patience(&self, key: u64) -> u32 {
         // Code that is overwritten again and again is not worth compiling each time.
-        let times = self.overwritten.get(&(key as u32 >> 12)).copied().unwrap_or(0);
+        let times = self.overwritten.get(&u64::from(key as u32 >> 12)).copied().unwrap_or(0);
         if times > 1 {
             return self.heat.threshold.max(64) << times.min(14);
         }
@@ -278,9 +296,9 @@ impl Jit {
         mixed as u32 % (self.heat.threshold + 1)
     }
 
-    /// The slot of the region that can be entered at `key`.
+    /// The place of the region that can be entered at `key`.
     #[must_use]
-    pub fn slot(&self, key: u64) -> Option<u32> {
+    pub fn place(&self, key: u64) -> Option<u32> {
         self.entries.get(&key).copied()
     }
 
@@ -301,8 +319,8 @@ impl Jit {
         executed: impl Fn(u32) -> bool,
     ) -> Hot {
         let key = u64::from(offset) | u64::from(mode_bits) << 32;
-        if let Some(slot) = self.slot(key) {
-            return Hot::Runs(slot);
+        if let Some(place) = self.place(key) {
+            return Hot::Runs(place);
         }
         if !Self::takes(mode_bits) {
             return Hot::Later(u32::MAX);
@@ -311,9 +329,8 @@ impl Jit {
             self.clear();
             return Hot::Dropped;
         }
-        if self.pending.iter().any(|p| p.keys.contains(&key)) {
-            self.flush();
-            return Hot::Made;
+        if self.pending.iter().any(|p| p.keys.iter().any(|&(k, _)| k == key)) {
+            return Hot::Made(self.flush());
         }
         let mut page = vec![0; 4096];
         let start = offset & !0xfff;
@@ -332,54 +349,66 @@ impl Jit {
             // The last instruction may go on in the next page only if it was not decoded.
             mem.mark_code(start + at, len);
         }
-        let body = emit::emit(&region, &self.layout, mode_bits & mode::USER != 0, &mut self.ops);
-        let keys = region.entries().map(|at| u64::from(start + u32::from(at)) | u64::from(mode_bits) << 32).collect();
+        let body = emit::emit(&region, &self.layout, mode_bits, &mut self.ops);
+        let keys = region
+            .entries()
+            .map(|(at, n)| (u64::from(start + u32::from(at)) | u64::from(mode_bits) << 32, n))
+            .collect();
         self.pending.push(Pending { page: start >> 12, body, keys });
         self.counters.translated += 1;
         let batch = if self.heat.threshold < PATIENCE / 4 { 1 } else { BATCH };
         if self.pending.len() >= batch {
-            self.flush();
-            return Hot::Made;
+            return Hot::Made(self.flush());
         }
         Hot::Later(PATIENCE)
     }
 
-    /// Makes a module of what waits.
-    fn flush(&mut self) {
+    /// Makes a module of what waits. Returns its entries and their places.
+    fn flush(&mut self) -> Vec<(u64, u32)> {
         let pending = std::mem::take(&mut self.pending);
-        let bodies: Vec<&[u8]> = pending.iter().map(|p| p.body.as_slice()).collect();
-        let bytes = module(&self.layout, self.next_slot, &bodies);
         let first = self.next_slot;
-        let end = first + bodies.len() as u32;
+        let end = first + pending.len() as u32;
+        let (bodies, entries): (Vec<_>, Vec<_>) =
+            pending.into_iter().zip(first..).map(|(p, slot)| (p.body.placed(slot), (p.page, p.keys, slot))).unzip();
+        let bytes = module(&self.layout, first, &bodies);
         self.counters.modules += 1;
         self.counters.bytes += bytes.len() as u64;
         self.held += bytes.len() as u64;
         if !self.host.add(bytes, end) {
-            return;
+            return Vec::new();
         }
+        let mut made = Vec::new();
         self.next_slot = end;
-        for (p, slot) in pending.iter().zip(first..) {
-            for key in &p.keys {
+        for (page, keys, slot) in entries {
+            for (key, block) in keys {
                 // An older region that holds this entry stays the one: its callers are settled on it.
-                if let Vacant(entry) = self.entries.entry(*key) {
-                    entry.insert(slot);
-                    self.by_page.entry(p.page).or_default().push(*key);
+                if let Vacant(entry) = self.entries.entry(key) {
+                    let place = slot | block << PLACE_SHIFT;
+                    entry.insert(place);
+                    self.by_page.entry(page.into()).or_default().push(key);
+                    made.push((key, place));
                 }
             }
         }
+        made
     }
 
     /// Drops the regions of the given pages.
     pub fn drop_pages(&mut self, pages: &[u32]) {
+        let mut held = false;
         for page in pages {
-            let Some(keys) = self.by_page.remove(page) else { continue };
+            let Some(keys) = self.by_page.remove(&u64::from(*page)) else { continue };
+            held = true;
             for key in keys {
                 self.entries.remove(&key);
             }
             if self.overwritten.len() >= MAX_OVERWRITTEN {
                 self.overwritten.clear();
             }
-            *self.overwritten.entry(*page).or_default() += 1;
+            *self.overwritten.entry((*page).into()).or_default() += 1;
+        }
+        if held {
+            self.jumps.drop_pages(pages);
         }
         self.pending.retain(|p| !pages.contains(&p.page));
     }
@@ -391,40 +420,33 @@ impl Jit {
         self.pending.clear();
         self.entries.clear();
         self.by_page.clear();
-        self.jumps.entries.fill([u64::MAX; 2]);
+        self.jumps.entries.fill(NO_JUMP);
         self.next_slot = self.host.first_slot();
         self.held = 0;
     }
 }
 
 impl Cpu {
-    /// Runs translated code from `rip` on; returns why it came back ([`leave`]). `icount` is exact.
+    /// Runs the region at `place`, which holds the code at `rip`, that is at `offset` in the memory block; returns why it came
+    /// back ([`leave`]). `icount` is exact.
     pub(crate) fn run_region<B: CpuBus>(
         &mut self,
         bus: &mut B,
         jit: &mut Jit,
-        slot: u32,
-        epoch: u32,
+        place: u32,
+        offset: u32,
         until: u64,
     ) -> u32 {
         let lin = (self.rip as u32).wrapping_add(self.derived.base[1] as u32);
         let fuel = (until - self.icount).min(1 << 30) as u32;
         let entry = Entry {
-            slot,
-            at: lin & 0xfff,
-            vbase: (self.rip as u32).wrapping_sub(lin & 0xfff),
+            slot: place & SLOT_MASK,
+            // In flat code the two addresses are one.
+            place: lin & !0xfff | place >> PLACE_SHIFT,
             fuel,
             registers: std::array::from_fn(|r| self.reg32(r)),
         };
-        // 26 bits of the epoch: when they begin anew, nothing old may be left.
-        let tag = (u64::from(epoch) << 6 | u64::from(self.derived.mode)) << 32;
-        if self.jump_tag != tag {
-            self.jump_tag = tag;
-            if epoch & 0x3ff_ffff == 0 {
-                jit.jumps.entries.fill([u64::MAX; 2]);
-            }
-        }
-        let found = jit.jumps.set(lin, tag, slot);
+        let found = jit.jumps.set(lin, self.derived.mode, offset, place);
         let Jit { host, ops, counters, .. } = jit;
         counters.known[found] += 1;
         let why = host.enter(&entry, &mut services::Running { cpu: self, bus, ops });

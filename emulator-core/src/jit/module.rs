@@ -1,7 +1,7 @@
 //! A batch of regions as one WebAssembly module: it imports the machine's memory, the function table and what
 //! regions call, and puts its functions into the table.
 
-use super::emit::{signature, spill_function};
+use super::emit::{carry_function, signature, spill_function};
 use super::{Layout, call};
 use crate::fpu::x87::direct;
 use wasm_encoder::{
@@ -18,7 +18,8 @@ mod types {
     pub const EXECUTE: u32 = 4;
     pub const CONDITION: u32 = 5;
     pub const FLAGS: u32 = 6;
-    pub const OPERAND: u32 = 7;
+    pub const CARRY: u32 = 7;
+    pub const OPERAND: u32 = 8;
 }
 
 /// All pages that a 32-bit memory has.
@@ -26,7 +27,7 @@ const MAX_PAGES: u64 = 65536;
 
 /// The module of some regions' bodies, which go into the table from `slot` on.
 #[must_use]
-pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
+pub fn module(layout: &Layout, slot: u32, bodies: &[Vec<u8>]) -> Vec<u8> {
     use ValType::{I32, I64};
     let mut types = TypeSection::new();
     let (parameters, results) = signature();
@@ -37,6 +38,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
     types.ty().function([I32; 2], [I32]);
     types.ty().function([I32; 1], [I32]);
     types.ty().function([], [I32]);
+    types.ty().function([I32; 4], [I32]);
     types.ty().function([I32, I64, I32], [I32]);
 
     let mut imports = ImportSection::new();
@@ -66,6 +68,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
 
     let mut functions = FunctionSection::new();
     functions.function(types::SPILL);
+    functions.function(types::CARRY);
     for _ in bodies {
         functions.function(types::REGION);
     }
@@ -76,6 +79,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
 
     let mut code = CodeSection::new();
     code.raw(&spill_function(layout));
+    code.raw(&carry_function(layout));
     for body in bodies {
         code.raw(body);
     }

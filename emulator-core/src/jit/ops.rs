@@ -140,13 +140,13 @@ impl Emitter<'_> {
                 self.push();
             }
             Pop32R => {
-                wasm!(self; local_get(ESP) local_set(local::LIN));
+                self.at_register(RSP);
                 self.load(4, local::T0);
                 wasm!(self; local_get(ESP) i32_const(4) i32_add() local_set(ESP) local_get(local::T0));
                 self.set(op.a);
             }
             Leave32 => {
-                wasm!(self; local_get(EBP) local_set(local::LIN));
+                self.at_register(RBP);
                 self.load(4, local::T0);
                 wasm!(self; local_get(EBP) i32_const(4) i32_add() local_set(ESP) local_get(local::T0) local_set(EBP));
             }
@@ -242,8 +242,7 @@ impl Emitter<'_> {
             LoopCx => self.loop_cx(insn),
             CallRel32 => {
                 self.push_return(insn);
-                wasm!(self; local_get(local::VBASE) i32_const(insn.target() as i32) i32_add() local_set(local::RIP));
-                self.go_to_rip();
+                self.call(insn.target());
             }
             JmpR32 => {
                 self.get(op.a);
@@ -268,7 +267,7 @@ impl Emitter<'_> {
                 self.go_to_rip();
             }
             Ret32 | RetImm32 => {
-                wasm!(self; local_get(ESP) local_set(local::LIN));
+                self.at_register(RSP);
                 self.load(4, local::T0);
                 let popped = 4i32.wrapping_add(if op.kind == RetImm32 { op.imm as i32 } else { 0 });
                 wasm!(self; local_get(ESP) i32_const(popped) i32_add() local_set(ESP)
@@ -337,9 +336,16 @@ impl Emitter<'_> {
 
     // --- stack ---
 
+    /// LIN becomes what a register holds.
+    fn at_register(&mut self, r: usize) {
+        self.class = r as u8;
+        wasm!(self; local_get(local::R0 + r as u32) local_set(local::LIN));
+    }
+
     /// Pushes T0.
     fn push(&mut self) {
         wasm!(self; local_get(ESP) i32_const(4) i32_sub() local_set(local::LIN));
+        self.class = RSP as u8;
         self.store(4, local::T0);
         wasm!(self; local_get(ESP) i32_const(4) i32_sub() local_set(ESP));
     }

@@ -97,9 +97,9 @@ impl Region {
         })
     }
 
-    /// Offsets at which it can be entered.
-    pub fn entries(&self) -> impl Iterator<Item = u16> {
-        self.blocks.iter().filter(|b| b.entry).map(|b| b.at)
+    /// Offsets at which it can be entered, and the numbers of their blocks.
+    pub fn entries(&self) -> impl Iterator<Item = (u16, u32)> {
+        self.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, n)| (b.at, n))
     }
 }
 
@@ -176,7 +176,11 @@ impl Former<'_> {
                     self.lead(insn.target(), false);
                     return self.lead(next, false);
                 }
-                CallRel32 | CallR32 | CallM32 => return self.lead(next, true),
+                CallRel32 => {
+                    self.lead(insn.target(), true);
+                    return self.lead(next, true);
+                }
+                CallR32 | CallM32 => return self.lead(next, true),
                 JmpR32 | JmpM32 | Ret32 | RetImm32 => return,
                 StringRep => {
                     self.lead(at, false);

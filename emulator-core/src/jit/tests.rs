@@ -23,8 +23,9 @@ fn region(code: &[u8], at: u32) -> Option<Region> {
 
 fn emitted(region: &Region, user: bool) -> Vec<u8> {
     let mut ops = Vec::new();
-    let body = emit::emit(region, &LAYOUT, user, &mut ops);
-    module(&LAYOUT, 7, &[&body])
+    let mode = if user { FLAT | mode::USER } else { FLAT };
+    let body = emit::emit(region, &LAYOUT, mode, &mut ops);
+    module(&LAYOUT, 7, &[body.placed(7)])
 }
 
 fn validate(bytes: &[u8]) {
@@ -83,7 +84,7 @@ fn every_opcode_alone_makes_a_valid_module() {
 }
 
 #[test]
-fn a_region_follows_jumps_and_returns_from_calls_but_not_calls() {
+fn a_region_follows_jumps_and_calls_in_its_page_and_returns() {
     // 0: call 20h; 5: test eax,eax; 7: jz 0; 9: jmp 30h; 20h: ret; 30h: hlt
     let mut code = vec![0xe8, 0x1b, 0, 0, 0, 0x85, 0xc0, 0x74, 0xf7, 0xeb, 0x25];
     code.resize(0x20, 0x90);
@@ -91,7 +92,7 @@ fn a_region_follows_jumps_and_returns_from_calls_but_not_calls() {
     code.resize(0x30, 0x90);
     let region = region(&code, 0).expect("there is code");
     let starts: Vec<(u16, bool)> = region.blocks.iter().map(|b| (b.at, b.entry)).collect();
-    assert_eq!(starts, [(0, true), (5, true), (9, false)]);
+    assert_eq!(starts, [(0, true), (5, true), (9, false), (0x20, true)]);
 }
 
 #[test]
@@ -157,10 +158,10 @@ fn text(bytes: &[u8]) -> String {
         (offset_of!(Cpu, lazy.op), "lazy.op"),
         (offset_of!(Cpu, lazy.res), "lazy.res"),
         (offset_of!(Cpu, lazy.src), "lazy.src"),
-        (offset_of!(Cpu, jump_tag), "jump_tag"),
         (offset_of!(Cpu, cr0), "cr0"),
         (offset_of!(Cpu, tlb.read), "tlb.read"),
         (offset_of!(Cpu, tlb.write), "tlb.write"),
+        (offset_of!(Cpu, tlb.fetch), "tlb.fetch"),
     ];
     let unit = [
         (field::SW, "x87.sw"),

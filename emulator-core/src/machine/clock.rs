@@ -1,8 +1,9 @@
 //! From retired instructions to virtual time.
 //!
 //! Inside a run slice virtual time is a linear function of the instruction count. The deterministic clock
-//! never looks at the host; the realtime clock is put on the host's time at the start of each slice and
-//! learns how long an instruction takes.
+//! never looks at the host; the realtime clock is put on the host's time at the start of each slice and, where the
+//! host has a clock to look at, often within it. It learns how long an instruction takes, which varies
+//! a hundredfold between a guest that talks to devices and a loop in the fast tier.
 
 use crate::time::{SECOND, VirtTime};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,14 @@ const FRACTION: u32 = 10;
 const DETERMINISTIC_NS: u64 = 8;
 /// Instructions that a slice must have to teach the clock its pace.
 const LEARN_FROM: u64 = 10_000;
+/// Host time that a look must have seen pass to teach the clock its pace: clocks of browsers are coarse.
+const LEARN_SPAN: u64 = 200_000;
+/// Most virtual time between two looks at the host's clock, and most instructions.
+const LOOK_EVERY: (VirtTime, u64) = (2_000_000, 500_000);
+/// Virtual time that is ahead of the host's comes back to it within so much host time.
+const CATCH_UP: u64 = 8_000_000;
+/// Fastest and slowest pace, in nanoseconds per instruction with [`FRACTION`] fraction bits.
+const PACES: (u64, u64) = (1 << (FRACTION - 4), 100 << FRACTION);
 /// Longest step with which the realtime clock follows the host (a page that was asleep does not replay hours).
 const MAX_STEP: VirtTime = SECOND / 4;
 
@@ -95,36 +104,84 @@ impl Clock {
         if self.mode == ClockMode::Deterministic {
             return;
         }
-        let now = self.time_at(count);
         self.slice = Some((count, host));
+        self.follow(count, host);
+    }
+
+    /// The count at which to look at the host's clock when it is `count` now.
+    #[must_use]
+    pub fn next_look(&self, count: u64) -> u64 {
+        self.count_at(self.time_at(count) + LOOK_EVERY.0).min(count + LOOK_EVERY.1)
+    }
+
+    /// The host's time is `host` at `count` instructions, in the middle of a slice.
+    pub fn look(&mut self, count: u64, host: u64) {
+        if self.mode == ClockMode::Deterministic {
+            return;
+        }
+        if self.learn(count, host) {
+            self.slice = Some((count, host));
+        }
+        self.follow(count, host);
+    }
+
+    /// Ends the slice at `count` instructions and host time `host`. What passes between slices (sleep, other machines'
+    /// turns) teaches nothing.
+    pub fn end_slice(&mut self, count: u64, host: u64) {
+        self.learn(count, host);
+        self.slice = None;
+    }
+
+    /// Learns how long an instruction takes, from a stretch that did real work; whether it did.
+    fn learn(&mut self, count: u64, host: u64) -> bool {
+        let Some((begun, since)) = self.slice else { return false };
+        let (executed, spent) = (count.saturating_sub(begun), host.saturating_sub(since));
+        if executed <= LEARN_FROM {
+            return false;
+        }
+        if spent < LEARN_SPAN {
+            // Too short to tell the pace, but it is no slower than this.
+            let bound = (u128::from(spent + LEARN_SPAN) << FRACTION) / u128::from(executed);
+            if bound < self.rate.into() {
+                self.set_rate(count, bound as u64);
+            }
+            return false;
+        }
+        let pace = (u128::from(spent) << FRACTION) / u128::from(executed);
+        let pace = pace.clamp(PACES.0.into(), PACES.1.into()) as u64;
+        // A little slow, so that time rarely runs ahead; and slower at once, but faster only by and by.
+        let pace = pace * 15 / 16;
+        let mut rate = if pace < self.rate { pace } else { (3 * self.rate + pace) / 4 };
+        if let Some(offset) = self.host_offset {
+            let ahead = i128::from(self.time_at(count)) - (i128::from(host) - offset);
+            let left = CATCH_UP.saturating_sub(u64::try_from(ahead).unwrap_or(0)).max(CATCH_UP / 8);
+            rate = (u128::from(rate) * u128::from(left) / u128::from(CATCH_UP)) as u64;
+        }
+        self.set_rate(count, rate);
+        true
+    }
+
+    /// Another pace from `count` on, with the same time at this very moment.
+    fn set_rate(&mut self, count: u64, rate: u64) {
+        self.base_time = self.time_at(count);
+        self.base_count = count;
+        self.rate = rate.max(1);
+    }
+
+    /// Puts the time on the host's.
+    fn follow(&mut self, count: u64, host: u64) {
+        let now = self.time_at(count);
         let Some(offset) = &mut self.host_offset else {
             self.host_offset = Some(i128::from(host) - i128::from(now));
             return;
         };
         let wall = u64::try_from(i128::from(host) - *offset).unwrap_or(0);
         // Time that ran ahead of the host waits for it.
-        let ahead = wall.saturating_sub(now);
-        let step = ahead.min(MAX_STEP);
-        *offset += i128::from(ahead - step);
+        let behind = wall.saturating_sub(now);
+        let step = behind.min(MAX_STEP);
+        *offset += i128::from(behind - step);
         self.base_time = now + step;
         self.base_count = count;
-    }
-
-    /// Ends the slice at `count` instructions and host time `host`: from slices that did real work the clock learns how
-    /// long an instruction takes. What passes between slices (sleep, other machines' turns) teaches nothing.
-    pub fn end_slice(&mut self, count: u64, host: u64) {
-        let Some((begun, since)) = self.slice.take() else { return };
-        let executed = count.saturating_sub(begun);
-        if executed > LEARN_FROM {
-            let pace = (u128::from(host.saturating_sub(since)) << FRACTION) / u128::from(executed);
-            let pace = pace.clamp(1 << (FRACTION - 1), 100 << FRACTION) as u64;
-            // A little slow, so that time rarely runs ahead.
-            let rate = ((self.rate * 7 + pace * 7 / 8) / 8).max(1);
-            // The time of this very moment must not change.
-            self.base_time = self.time_at(count);
-            self.base_count = count;
-            self.rate = rate;
-        }
     }
 
     /// The host's time at which the virtual time will be `time` if the guest sleeps until then. `None` with the
@@ -179,6 +236,37 @@ mod tests {
         }
         let slice = c.time_at(2_020_000) - c.time_at(2_000_000);
         assert!((150_000..=200_000).contains(&slice), "{slice}");
+    }
+
+    /// Runs for `host` nanoseconds of host time at `pace` nanoseconds an instruction, looking as the machine does.
+    /// The largest distance of virtual from host time.
+    fn drive(c: &mut Clock, count: &mut u64, host: &mut f64, span: f64, pace: f64) -> u64 {
+        let end = *host + span;
+        let mut most = 0;
+        while *host < end {
+            let next = c.next_look(*count);
+            *host += (next - *count) as f64 * pace;
+            *count = next;
+            most = most.max(c.time_at(*count).abs_diff(*host as u64));
+            // A browser's clock, in steps of 100 us.
+            c.look(*count, *host as u64 / 100_000 * 100_000);
+        }
+        most
+    }
+
+    #[test]
+    fn time_stays_with_the_host_when_the_guest_becomes_a_hundred_times_faster_and_slower() {
+        let mut c = Clock::new(ClockMode::Realtime);
+        let (mut count, mut host) = (0, 0.0);
+        c.begin_slice(0, 0);
+        drive(&mut c, &mut count, &mut host, 50e6, 40.0);
+        for pace in [0.4, 40.0, 0.2, 8.0, 0.4] {
+            let most = drive(&mut c, &mut count, &mut host, 100e6, pace);
+            // Most instructions between two looks at the slowest pace.
+            assert!(most <= 20_100_000, "{pace} ns: {most} ns away");
+            let settled = drive(&mut c, &mut count, &mut host, 50e6, pace);
+            assert!(settled < 1_500_000, "{pace} ns: {settled} ns away");
+        }
     }
 
     #[test]

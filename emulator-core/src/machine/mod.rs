@@ -64,6 +64,9 @@ pub struct DriveActivity {
     pub written: u64,
 }
 
+/// A monotonic clock of the host in nanoseconds, of any origin and as coarse as it is.
+pub type HostClock = fn() -> u64;
+
 /// A whole PC.
 #[derive(Debug)]
 pub struct Machine {
@@ -75,6 +78,7 @@ pub struct Machine {
     /// Since when the guest sleeps, after [`Exit::Halted`].
     asleep_since: Option<VirtTime>,
     slack: TimerSlack,
+    host_clock: Option<HostClock>,
     powered_off: bool,
 }
 
@@ -100,6 +104,7 @@ impl Machine {
             idle: 0,
             asleep_since: None,
             slack: TimerSlack::default(),
+            host_clock: None,
             powered_off: false,
         };
         machine.board.reset(0);
@@ -111,6 +116,12 @@ impl Machine {
     pub fn enable_jit(&mut self, host: Box<dyn JitHost>, heat: Heat) {
         self.code.clear();
         self.code.jit = Some(Box::new(Jit::new(host, heat, &self.cpus[0], &self.board.mem)));
+    }
+
+    /// Gives the realtime clock something to look at within a slice. Without it virtual time runs at the pace of the
+    /// slices before, which is wrong where the guest turns from slow work to fast.
+    pub fn set_host_clock(&mut self, clock: HostClock) {
+        self.host_clock = Some(clock).filter(|_| self.board.clock.mode() == ClockMode::Realtime);
     }
 
     /// Figures of the fast tier; all zero without one.
@@ -148,13 +159,21 @@ impl Machine {
             return Exit::PowerOff;
         }
         let end = self.instructions().saturating_add(instructions);
+        let began = self.host_clock.map_or(0, |clock| clock());
         self.board.clock.begin_slice(self.instructions(), host_now);
         let begun = self.now();
+        let mut look_at = self.host_clock.map_or(u64::MAX, |_| self.board.clock.next_look(self.instructions()));
         if let Some(since) = self.asleep_since.take() {
             self.idle += begun - since;
             self.slack.slept(begun - since, begun);
         }
         loop {
+            if let Some(clock) = self.host_clock
+                && self.instructions() >= look_at
+            {
+                self.board.clock.look(self.instructions(), host_now + clock().saturating_sub(began));
+                look_at = self.board.clock.next_look(self.instructions());
+            }
             let now = self.now();
             self.board.fire_due(now);
             if let Some(exit) = self.serve_requests() {
@@ -169,7 +188,7 @@ impl Machine {
             // A device access may arm an earlier event: the CPU then comes back (`attention`).
             self.board.armed = self.board.events.earliest();
             let deadline = self.board.clock.count_at(self.board.armed);
-            let until = end.min(deadline);
+            let until = end.min(deadline).min(look_at);
             let cpu = &mut self.cpus[0];
             match cpu.run(&mut self.board, &mut self.code, until) {
                 CpuExit::Budget | CpuExit::Attention => {}

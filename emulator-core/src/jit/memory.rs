@@ -1,0 +1,310 @@
+//! Accesses to memory: linear addresses, the TLB, and windows.
+//!
+//! A window is a page that an access hit before: its linear address and what to add to get an offset in the memory
+//! block, in two locals. Accesses in loops, and those to the stack, look there before they look into the TLB. A window
+//! stays true while its function runs: whatever changes translations or write-protects a page (the decoder, when it
+//! finds code there) runs outside of translated code.
+
+use super::call;
+use super::emit::{Emitter, at, local, wasm};
+use super::flow;
+use super::region::{Block, Insn, Region, Tail};
+use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
+use crate::cpu::state::{Cpu, RSP, ZERO_REG};
+use std::mem::offset_of;
+use wasm_encoder::InstructionSink;
+
+/// Most windows of a region.
+const MAX_WINDOWS: usize = 6;
+/// The page of a window that is shut: an address cut to its page and its alignment never has this bit.
+const SHUT: i32 = 0x800;
+
+/// The windows of a region, by the register that addresses are made from, and whether they are for writing.
+#[derive(Debug)]
+pub struct Windows {
+    classes: Vec<(u8, bool)>,
+}
+
+impl Windows {
+    /// The registers from which most accesses in loops are made. A loop that other functions are called from begins with
+    /// shut windows each time, so it has none; and the stack has some where a function calls itself.
+    pub fn choose(region: &Region) -> Self {
+        let recursive = region.blocks.iter().any(|block| calls(block).is_some_and(|to| region.find(to).is_some()));
+        let mut uses = [[0u32; 2]; 32];
+        for (n, block) in region.blocks.iter().enumerate() {
+            let loops = in_loop(region, n);
+            for (class, write) in block.insns.iter().flat_map(|insn| accesses(&insn.op)) {
+                if loops || recursive && class == RSP as u8 {
+                    uses[usize::from(class & 31)][usize::from(write)] += 1;
+                }
+            }
+        }
+        let mut classes: Vec<(u8, bool)> = (0..32u8)
+            .flat_map(|class| [(class, false), (class, true)])
+            .filter(|&(class, write)| uses[usize::from(class)][usize::from(write)] > 0)
+            .collect();
+        classes.sort_by_key(|&(class, write)| std::cmp::Reverse(uses[usize::from(class)][usize::from(write)]));
+        classes.truncate(MAX_WINDOWS);
+        Self { classes }
+    }
+
+    /// How many locals they take.
+    pub fn locals(&self) -> u32 {
+        2 * self.classes.len() as u32
+    }
+
+    /// The locals of a window: its page, and what to add.
+    fn find(&self, class: u8, write: bool) -> Option<(u32, u32)> {
+        let n = self.classes.iter().position(|&window| window == (class & 31, write))? as u32;
+        Some((local::WINDOWS + 2 * n, local::WINDOWS + 2 * n + 1))
+    }
+}
+
+/// Where a block's direct call leads.
+fn calls(block: &Block) -> Option<u32> {
+    block.insns.last().filter(|last| last.op.kind == Kind::CallRel32).map(Insn::target)
+}
+
+/// Whether a block lies between a jump back and its target, with nothing between that leaves the region.
+fn in_loop(region: &Region, n: usize) -> bool {
+    let back = |block: &Block| {
+        let last = block.insns.last().filter(|_| block.tail == Tail::Transfer)?;
+        matches!(last.op.kind, Kind::Jmp | Kind::Jcc | Kind::LoopCx).then(|| region.find(last.target())).flatten()
+    };
+    let stays = |block: &Block| {
+        use Kind::*;
+        let leaves = |insn: &Insn| matches!(insn.op.kind, CallR32 | CallM32 | JmpR32 | JmpM32 | Ret32 | RetImm32);
+        let last = block.insns.last();
+        !last.is_some_and(leaves) && calls(block).is_none_or(|to| region.find(to).is_some())
+    };
+    let loops = |from: usize, to: usize| from >= n && to <= n && region.blocks[to..=from].iter().all(stays);
+    region.blocks.iter().enumerate().any(|(from, block)| back(block).is_some_and(|to| loops(from, to)))
+}
+
+/// The accesses of an instruction that translated code makes: from which register, and whether it writes.
+fn accesses(op: &Op) -> impl Iterator<Item = (u8, bool)> {
+    use Kind::*;
+    let stack = match op.kind {
+        Push32R | Push32I | Push32M | CallRel32 | CallR32 | CallM32 => Some((RSP as u8, true)),
+        Pop32R | Ret32 | RetImm32 => Some((RSP as u8, false)),
+        _ => None,
+    };
+    let class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
+    let operand = match (op.kind, flow::arithmetic(op)) {
+        (_, Some((_, 0 | 1, _))) => None,
+        (_, Some((n, form, _))) => Some(form > 2 && n < 7),
+        (Mov32RM | Mov32RB | Mov16RM | Mov8RM | Movzx32From8M | Movzx32From16M | Movsx32From8M | Movsx32From16M, _)
+        | (Cmov32RM | Push32M | Imul32RM | Imul32RMI | JmpM32 | CallM32, _) => Some(false),
+        (Mov32MR | Mov32BR | Mov32MI | Mov16MR | Mov16MI | Mov8MR | Mov8MI | SetccM, _)
+        | (Xchg32RM | Inc32M | Dec32M, _) => Some(true),
+        (UnaryE, _) if op.base != REG_FORM => Some(true),
+        (Movx16From8E, _) if op.base != REG_FORM => Some(false),
+        _ => None,
+    };
+    stack.into_iter().chain(operand.map(|write| (class, write)))
+}
+
+impl Emitter<'_> {
+    /// No window is open where a region begins.
+    pub(super) fn shut_windows(&mut self) {
+        for n in 0..self.windows.locals() / 2 {
+            wasm!(self; i32_const(SHUT) local_set(local::WINDOWS + 2 * n));
+        }
+    }
+
+    /// Pushes whether an access of `size` bytes at LIN is outside of a window. Only aligned ones are inside: those
+    /// never cross the page's end.
+    fn outside(&mut self, size: u32, page: u32) {
+        wasm!(self; local_get(local::LIN) i32_const(-4096 | (size as i32 - 1)) i32_and() local_get(page) i32_ne());
+    }
+
+    /// Pushes LIN's offset in the memory block, as the window has it.
+    fn window_offset(&mut self, add: u32) {
+        wasm!(self; local_get(local::LIN) local_get(add) i32_add());
+    }
+
+    /// Pushes LIN's offset in the memory block from the entry in E, which becomes the window.
+    fn open_window(&mut self, window: Option<(u32, u32)>) {
+        let Some((page, add)) = window else { return self.block_offset() };
+        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(page)
+            local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_tee(add) local_get(local::LIN) i32_add());
+    }
+
+    /// Pushes base + index × scale + displacement.
+    pub(super) fn offset(&mut self, op: &Op) {
+        let mut any = false;
+        if op.base & 31 != ZERO_REG as u8 {
+            self.get(op.base);
+            any = true;
+        }
+        if op.index & 31 != ZERO_REG as u8 {
+            self.get(op.index);
+            if op.index >> 5 != 0 {
+                wasm!(self; i32_const((op.index >> 5).into()) i32_shl());
+            }
+            if any {
+                wasm!(self; i32_add());
+            }
+            any = true;
+        }
+        if op.disp != 0 || !any {
+            wasm!(self; i32_const(op.disp as i32));
+            if any {
+                wasm!(self; i32_add());
+            }
+        }
+    }
+
+    /// Sets LIN to the linear address of a memory operand, after the segment's check.
+    pub(super) fn linear(&mut self, op: &Op, size: u32, write: bool) {
+        self.class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
+        self.offset(op);
+        if op.seg & SEG_ADDR16 != 0 {
+            wasm!(self; i32_const(0xffff) i32_and());
+        }
+        if op.seg & 7 == SEG_FLAT {
+            wasm!(self; local_set(local::LIN));
+            return;
+        }
+        let seg = u32::from(op.seg & 7);
+        let max = if write { offset_of!(Cpu, derived.write_max) } else { offset_of!(Cpu, derived.read_max) };
+        let (max, base) = (self.cpu(max) + 8 * seg, self.cpu(offset_of!(Cpu, derived.base)) + 8 * seg);
+        wasm!(self; local_tee(local::LIN) i64_extend_i32_u() i64_const(i64::from(size) - 1) i64_add()
+            i32_const(0) i64_load(at(max)) i64_gt_s());
+        self.open_if();
+        self.fault();
+        self.close();
+        wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
+    }
+
+    /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
+    pub(super) fn look_up(&mut self, size: u32, write: bool) {
+        let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
+        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
+        wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
+            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
+            i64_load(at(array)) local_tee(local::E) i32_wrap_i64() local_get(local::LIN));
+        if size > 1 {
+            wasm!(self; i32_const(size as i32 - 1) i32_add());
+        }
+        wasm!(self; i32_const(-4096) i32_and() i32_ne());
+    }
+
+    /// Pushes LIN's offset in the memory block, from the entry in E.
+    pub(super) fn block_offset(&mut self) {
+        wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
+    }
+
+    fn plain_load(&mut self, size: u32) {
+        let ram = at(self.layout.ram);
+        match size {
+            1 => wasm!(self; i32_load8_u(ram)),
+            2 => wasm!(self; i32_load16_u(ram)),
+            _ => wasm!(self; i32_load(ram)),
+        }
+    }
+
+    fn plain_store(&mut self, size: u32) {
+        let ram = at(self.layout.ram);
+        match size {
+            1 => wasm!(self; i32_store8(ram)),
+            2 => wasm!(self; i32_store16(ram)),
+            _ => wasm!(self; i32_store(ram)),
+        }
+    }
+
+    /// Loads `size` bytes at LIN, zero-extended, into a local.
+    pub(super) fn load(&mut self, size: u32, into: u32) {
+        let window = self.windows.find(self.class, false);
+        self.open();
+        if let Some((page, add)) = window {
+            self.open();
+            self.outside(size, page);
+            wasm!(self; br_if(0));
+            self.window_offset(add);
+            self.plain_load(size);
+            wasm!(self; local_set(into) br(1));
+            self.close();
+        }
+        self.open();
+        self.look_up(size, false);
+        wasm!(self; br_if(0));
+        self.open_window(window);
+        self.plain_load(size);
+        wasm!(self; local_set(into) br(1));
+        self.close();
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
+            i64_const(0) i64_lt_s());
+        self.open_if();
+        self.fault();
+        self.close();
+        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(into));
+        self.close();
+    }
+
+    /// Stores the low `size` bytes of a local at LIN.
+    pub(super) fn store(&mut self, size: u32, from: u32) {
+        let window = self.windows.find(self.class, true);
+        self.open();
+        if let Some((page, add)) = window {
+            self.open();
+            self.outside(size, page);
+            wasm!(self; br_if(0));
+            self.window_offset(add);
+            wasm!(self; local_get(from));
+            self.plain_store(size);
+            wasm!(self; br(1));
+            self.close();
+        }
+        self.open();
+        self.look_up(size, true);
+        wasm!(self; br_if(0));
+        self.open_window(window);
+        wasm!(self; local_get(from));
+        self.plain_store(size);
+        wasm!(self; br(1));
+        self.close();
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
+        self.open_if();
+        self.fault();
+        self.close();
+        self.close();
+    }
+
+    /// The read half of a read-modify-write at LIN: the value goes into a local, and LIN becomes the offset in
+    /// the memory block.
+    pub(super) fn modify_load(&mut self, size: u32, into: u32) {
+        let window = self.windows.find(self.class, true);
+        self.open();
+        if let Some((page, add)) = window {
+            self.open();
+            self.outside(size, page);
+            wasm!(self; br_if(0));
+            self.window_offset(add);
+            wasm!(self; local_set(local::LIN) br(1));
+            self.close();
+        }
+        self.open();
+        self.look_up(size, true);
+        wasm!(self; br_if(0));
+        self.open_window(window);
+        wasm!(self; local_set(local::LIN) br(1));
+        self.close();
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
+            i64_const(0) i64_lt_s());
+        self.open_if();
+        self.fault();
+        self.close();
+        wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));
+        self.close();
+        wasm!(self; local_get(local::LIN));
+        self.plain_load(size);
+        wasm!(self; local_set(into));
+    }
+
+    /// The write half, from a local.
+    pub(super) fn modify_store(&mut self, size: u32, from: u32) {
+        wasm!(self; local_get(local::LIN) local_get(from));
+        self.plain_store(size);
+    }
+}
