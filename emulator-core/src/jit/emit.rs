@@ -43,8 +43,12 @@ pub mod local {
     pub const I64: u32 = 2;
     /// Offset of the last x87 memory operand.
     pub const FDP: u32 = 25;
+    /// The result of binary64 arithmetic.
+    pub const R: u32 = 26;
+    /// The second operand of a SIMD instruction.
+    pub const V: u32 = 27;
     /// The first of the windows'.
-    pub const WINDOWS: u32 = FDP + 1;
+    pub const WINDOWS: u32 = V + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -184,9 +188,16 @@ impl Emitter<'_> {
 
     /// Declares locals.
     fn locals(&mut self) {
-        3u32.encode(&mut self.out);
-        let more = 1 + self.windows.locals();
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (more, ValType::I32)] {
+        let groups = [
+            (local::I32, ValType::I32),
+            (local::I64, ValType::I64),
+            (1, ValType::I32),
+            (1, ValType::I64),
+            (1, ValType::V128),
+            (self.windows.locals(), ValType::I32),
+        ];
+        (groups.len() as u32).encode(&mut self.out);
+        for (count, kind) in groups {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }

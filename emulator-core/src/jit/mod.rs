@@ -11,6 +11,7 @@ mod module;
 mod ops;
 pub mod region;
 pub mod services;
+mod simd;
 #[cfg(test)]
 mod tests;
 mod x87;
