@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,21 @@ const ROOM: u32 = 20;
 const PEER: u16 = 0x88b5;
 const SMALL: usize = 20_000;
 const LARGE: usize = 2_000_000;
-const KINDS: [&str; 4] = ["neighbour", "udp", "download 20 kB", "upload 20 kB"];
+const KINDS: [&str; 5] = ["neighbour", "udp", "download 20 kB", "upload 20 kB", "download 2 MB"];
+
+/// Whose connection is there: a count for each client that is even while it has one. The ping of a neighbour who was
+/// away while it was on its way is lost as on any network: nobody repeats it.
+type Presence = Arc<Vec<AtomicU32>>;
+
+/// An exchange that got no answer while its own client was connected.
+struct Failure {
+    client: u32,
+    kind: usize,
+    /// When it began, since the start.
+    begun: Duration,
+    /// Whether the neighbour that it asked was away meanwhile.
+    absent: bool,
+}
 
 /// What one client saw.
 #[derive(Default)]
@@ -62,7 +77,7 @@ struct Record {
     bytes: u64,
     exchanges: u64,
     longest_gap: Duration,
-    failures: u64,
+    failures: Vec<Failure>,
     /// Times the connection was lost, and how long the longest took to come back, address included.
     reconnects: u64,
     longest_outage: Duration,
@@ -223,20 +238,32 @@ async fn rejoin(relay: SocketAddr, n: u32, noise: &mut Noise) -> Guest {
     }
 }
 
-async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16), ready: Arc<Barrier>) -> Record {
+async fn client(
+    n: u32,
+    arguments: Arguments,
+    relay: SocketAddr,
+    to: (u16, u16),
+    ready: Arc<Barrier>,
+    presence: Presence,
+) -> Record {
     let mut guest = Guest::join(relay, &format!("room-{}", n / ROOM), n + 1).await;
     let mut noise = Noise(u64::from(n) * 7919 + 1);
     let mut record = Record::default();
-    let neighbour = mac(n / ROOM * ROOM + (n % ROOM + 1) % ROOM.min(arguments.clients) + 1);
+    let beside = n / ROOM * ROOM + (n % ROOM + 1) % ROOM.min(arguments.clients);
+    let neighbour = mac(beside + 1);
+    let visits = |who: u32| presence.get(who as usize).map_or(0, |count| count.load(Ordering::SeqCst));
     // Everybody is there, and the switch knows everybody, before the first exchange.
     ready.wait().await;
-    let mut last = Instant::now();
+    let start = Instant::now();
+    let mut last = start;
     let end = last + Duration::from_secs(arguments.seconds);
     let mut number = 0;
     while Instant::now() < end {
         if guest.closed {
             let lost = Instant::now();
+            presence[n as usize].fetch_add(1, Ordering::SeqCst);
             guest = rejoin(relay, n, &mut noise).await;
+            presence[n as usize].fetch_add(1, Ordering::SeqCst);
             record.reconnects += 1;
             record.longest_outage = record.longest_outage.max(lost.elapsed());
         }
@@ -244,6 +271,7 @@ async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16),
         let greedy = n < arguments.greedy;
         let kind = if greedy { 4 } else { noise.below(4) };
         let begin = Instant::now();
+        let there = visits(beside);
         let bytes = match kind {
             0 | 1 => {
                 let frame = if kind == 0 {
@@ -269,7 +297,8 @@ async fn client(n: u32, arguments: Arguments, relay: SocketAddr, to: (u16, u16),
             continue;
         }
         if bytes == 0 {
-            record.failures += 1;
+            let absent = kind == 0 && (there % 2 == 1 || visits(beside) != there);
+            record.failures.push(Failure { client: n, kind, begun: begin - start, absent });
         } else {
             record.exchanges += 1;
             record.bytes += bytes;
@@ -300,9 +329,10 @@ fn main() {
     runtime.block_on(async {
         let (tcp, udp) = servers().await;
         let ready = Arc::new(Barrier::new(arguments.clients as usize));
+        let presence: Presence = Arc::new((0..arguments.clients).map(|_| AtomicU32::new(0)).collect());
         let mut tasks = Vec::new();
         for n in 0..arguments.clients {
-            let task = client(n, arguments.clone(), relay, (tcp.port(), udp.port()), Arc::clone(&ready));
+            let task = client(n, arguments.clone(), relay, (tcp.port(), udp.port()), Arc::clone(&ready), Arc::clone(&presence));
             tasks.push(tokio::spawn(task));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -366,7 +396,7 @@ fn report(arguments: &Arguments, records: &[Record], samples: &[u64], empty: u64
         mib(at(4)),
         mib(peak)
     );
-    for (kind, name) in KINDS.iter().enumerate() {
+    for (kind, name) in KINDS[..4].iter().enumerate() {
         let mut all: Vec<u32> = records.iter().flat_map(|r| r.latencies[kind].iter().copied()).collect();
         all.sort_unstable();
         let quantile = |q: f64| all.get(((all.len() as f64 * q) as usize).min(all.len().saturating_sub(1))).copied();
@@ -395,10 +425,16 @@ fn report(arguments: &Arguments, records: &[Record], samples: &[u64], empty: u64
     let gap = polite.iter().map(|r| r.longest_gap).max().unwrap_or_default();
     if let (Some(least), Some(most)) = (counts.first(), counts.last()) {
         println!(
-            "fairness: exchanges a client {least} to {most}, Jain's index {:.4}; longest time without one {:.2} s; failures {}",
+            "fairness: exchanges a client {least} to {most}, Jain's index {:.4}; longest time without one {:.2} s",
             sum * sum / (squares * counts.len() as f64),
-            gap.as_secs_f64(),
-            records.iter().map(|r| r.failures).sum::<u64>()
+            gap.as_secs_f64()
         );
+    }
+    let failures = || records.iter().flat_map(|r| &r.failures);
+    let absent = failures().filter(|f| f.absent).count();
+    println!("failures {}, of these pings of a neighbour who was away {absent}", failures().count());
+    for failure in failures().filter(|f| !f.absent) {
+        let (kind, begun) = (KINDS[failure.kind], failure.begun.as_secs_f64());
+        println!("  client {}: {kind} begun after {begun:.2} s", failure.client);
     }
 }

@@ -63,6 +63,10 @@ fn instantiate(module: &Module) -> Result<(), JsValue> {
         let function: Function = table.get(slot as u32)?;
         set(name, &function)?;
     }
+    for (name, _, slot) in emulator_core::fpu::x87::direct::functions() {
+        let function: Function = table.get(slot as u32)?;
+        set(name, &function)?;
+    }
     let imports = Object::new();
     Reflect::set(&imports, &"e".into(), &environment)?;
     let compiled = WebAssembly::Module::new(&Uint8Array::from(module.bytes.as_slice()))?;

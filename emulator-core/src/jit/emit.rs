@@ -41,8 +41,10 @@ pub mod local {
     pub const E: u32 = 23;
     pub const W: u32 = 24;
     pub const I64: u32 = 2;
+    /// Offset of the last x87 memory operand.
+    pub const FDP: u32 = 25;
     /// The first of the windows'.
-    pub const WINDOWS: u32 = W + 1;
+    pub const WINDOWS: u32 = FDP + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -92,6 +94,7 @@ pub struct Emitter<'a> {
     pub(super) windows: Windows,
     /// The register that the address of the current access is made from.
     pub(super) class: u8,
+    pub(super) unit: super::x87::Unit,
 }
 
 // How deep the function's own labels are.
@@ -142,6 +145,7 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         here: 0,
         windows: Windows::choose(region),
         class: ZERO_REG as u8,
+        unit: super::x87::Unit::default(),
     };
     let own = emitter.function();
     Body { bytes: emitter.out, own }
@@ -181,8 +185,8 @@ impl Emitter<'_> {
     /// Declares locals.
     fn locals(&mut self) {
         3u32.encode(&mut self.out);
-        let windows = self.windows.locals();
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (windows, ValType::I32)] {
+        let more = 1 + self.windows.locals();
+        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (more, ValType::I32)] {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }
@@ -323,12 +327,15 @@ impl Emitter<'_> {
         self.exit_here(leave::FUEL);
         self.close();
         let live = flow::live(&block.insns);
+        self.x87_forget();
         for (i, insn) in block.insns.iter().enumerate() {
             self.live = live[i];
+            self.x87_before(&block.insns[i..]);
             self.position = u32::from(insn.at) | (count - i as u32) << 12;
             self.instruction(insn);
             self.state = flow::after(self.state, insn);
         }
+        self.x87_settle();
         self.tail(block);
     }
 
@@ -345,6 +352,7 @@ impl Emitter<'_> {
 
     /// Leaves in the middle of a block, before the current instruction has done anything.
     pub(super) fn exit_here(&mut self, code: u32) {
+        self.x87_pointers();
         let kind = match self.state {
             State::Memory => IN_MEMORY as u32,
             State::Dynamic => KIND_IN_LOCAL,
@@ -353,6 +361,14 @@ impl Emitter<'_> {
         let site = self.position | kind << 20 | code << 30;
         let fault = self.label(FAULT);
         wasm!(self; i32_const(site as i32) local_set(local::SITE) br(fault));
+    }
+
+    /// Leaves in the middle of a block, behind the current instruction, which is not the block's last.
+    pub(super) fn exit_next(&mut self, insn: &Insn, code: u32) {
+        let here = self.position;
+        self.position = insn.next() | ((here >> 12) - 1) << 12;
+        self.exit_here(code);
+        self.position = here;
     }
 
     /// The instruction cannot be executed here: it is executed alone.
@@ -494,6 +510,8 @@ impl Emitter<'_> {
     /// Has the interpreter execute the instruction; T0 is then 2 when a REP instruction has more to do.
     pub(super) fn interpret(&mut self, insn: &Insn) {
         let op = insn.op;
+        self.x87_settle();
+        self.x87_forget();
         let (reads, written) = flow::interpreted_registers(&op);
         self.store_registers(reads | written);
         // What the instruction may leave changed when it stops on the way must be in the CPU's fields.

@@ -178,7 +178,7 @@ impl Emitter<'_> {
     }
 
     /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
-    fn look_up(&mut self, size: u32, write: bool) {
+    pub(super) fn look_up(&mut self, size: u32, write: bool) {
         let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
         let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
@@ -191,7 +191,7 @@ impl Emitter<'_> {
     }
 
     /// Pushes LIN's offset in the memory block, from the entry in E.
-    fn block_offset(&mut self) {
+    pub(super) fn block_offset(&mut self) {
         wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
     }
 

@@ -13,6 +13,7 @@ pub mod region;
 pub mod services;
 #[cfg(test)]
 mod tests;
+mod x87;
 
 pub use module::module;
 
@@ -32,8 +33,10 @@ pub mod call {
     pub const EXECUTE: u32 = 3;
     pub const CONDITION: u32 = 4;
     pub const FLAGS: u32 = 5;
+    /// The functions of the x87 unit ([`direct`](crate::fpu::x87::direct)).
+    pub const X87: u32 = 6;
     /// Imports.
-    pub const IMPORTS: u32 = 6;
+    pub const IMPORTS: u32 = X87 + 33;
     /// Writes the flags into the CPU's record.
     pub const SPILL: u32 = IMPORTS;
     /// CF from a record.
