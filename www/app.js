@@ -1,6 +1,6 @@
 // The shell: guest list, tabs with machines over one pool, and the overview of them.
 import { createPool, isolate } from "/pkg/tab86.js";
-import { button, element } from "./elements.js";
+import { button, element, setHidden } from "./elements.js";
 import { loadGuests, optionsOf, showGuests } from "./guests.js";
 import { MachineView } from "./machine-view.js";
 import { clearMessage, onMessageClose, say, sayError } from "./messages.js";
@@ -185,7 +185,8 @@ function showFigures() {
   view.showFigures();
   overview.showFigures();
   const total = element("total", HTMLSpanElement);
-  total.hidden = list.tabs.length < 2;
+  setHidden(total, list.tabs.length < 2);
+  if (total.hidden) return;
   const text = totalText(session.total());
   if (total.textContent !== text) total.textContent = text;
 }

@@ -13,3 +13,9 @@ export function element(id, type) {
 
 /** @param {string} id */
 export const button = (id) => element(id, HTMLButtonElement);
+
+/** Hides or shows a node. Figures are shown four times a second: what is so already must not make the browser draw. @param {HTMLElement} node @param {boolean} hidden */
+export const setHidden = (node, hidden) => void (node.hidden !== hidden && (node.hidden = hidden));
+
+/** The same for how a state looks. @param {HTMLElement} node @param {string} tone */
+export const setTone = (node, tone) => void (node.dataset.tone !== tone && (node.dataset.tone = tone));

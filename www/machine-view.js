@@ -1,5 +1,5 @@
 // The view of the active tab's machine: toolbar, screen and serial port, status bar.
-import { button, element } from "./elements.js";
+import { button, element, setHidden } from "./elements.js";
 import { setUpKeyMenu } from "./key-menu.js";
 import { clearMessage, sayError } from "./messages.js";
 import { NetworkPanel } from "./network-panel.js";
@@ -110,7 +110,7 @@ export class MachineView {
     if (!stats || !lights) return;
     this.#showLoad(stats);
     element("disk-light", HTMLSpanElement).classList.toggle("on", lights.disk);
-    element("network", HTMLSpanElement).hidden = lights.network === null;
+    setHidden(element("network", HTMLSpanElement), lights.network === null);
     element("network-light", HTMLSpanElement).classList.toggle("on", lights.network === true);
   }
 

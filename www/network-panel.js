@@ -1,5 +1,5 @@
 // The panel of the shown machine's network: where its cable leads, what passes, and a recording of that.
-import { button, element } from "./elements.js";
+import { button, element, setHidden } from "./elements.js";
 import { clearMessage, sayError } from "./messages.js";
 import { size } from "./sizes.js";
 
@@ -43,7 +43,7 @@ export class NetworkPanel {
   tick() {
     const vm = this.#current();
     const network = vm?.network ?? null;
-    button("network-button").hidden = network === null;
+    setHidden(button("network-button"), network === null);
     if (!vm || !network) {
       if (this.#panel.matches(":popover-open")) this.#panel.hidePopover();
       return;

@@ -37,8 +37,9 @@ const BLINK_MS: f64 = 133.0;
 const REST_MS: f64 = 10_000.0;
 /// The window of the load figures.
 const LOAD_MS: f64 = 500.0;
-/// Most timer slack of a machine on the screen, and of one that nobody looks at, in nanoseconds.
-const SLACK_NS: [u64; 2] = [32_000_000, 250_000_000];
+/// Most timer slack, in nanoseconds: of a machine on the screen, of one whose screen [rests](Pace::rests), and of one
+/// that nobody looks at.
+const SLACK_NS: [u64; 3] = [32_000_000, 125_000_000, 250_000_000];
 
 /// How a slice ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -261,9 +262,14 @@ impl Pace {
         (self.window_start, self.window_instructions, self.slept) = (now, instructions, 0.0);
     }
 
-    /// Timer slack for a priority of the pool, in nanoseconds.
-    pub fn slack(visible: bool) -> u64 {
-        SLACK_NS[usize::from(!visible)]
+    /// Timer slack, in nanoseconds.
+    pub fn slack(&self, now: f64, visible: bool) -> u64 {
+        let [seen, rests, unseen] = SLACK_NS;
+        match visible {
+            false => unseen,
+            true if self.rests(now) => rests,
+            true => seen,
+        }
     }
 }
 
@@ -351,9 +357,12 @@ mod tests {
         pace.drew(11_000.0, 0);
         assert!(!pace.draws(60_000.0, false, seen));
         assert_eq!(pace.wake_at(60_000.0, End::Asleep(None), false, seen), f64::INFINITY);
+        assert!(pace.slack(10_999.0, true) < pace.slack(11_000.0, true), "and so may its timers be late");
+        assert!(pace.slack(60_000.0, true) < pace.slack(60_000.0, false));
         assert!(pace.draws(60_000.0, true, seen));
         pace.enliven(60_000.0);
         assert!(!pace.rests(60_001.0) && pace.draws(60_001.0, false, seen));
+        assert_eq!(pace.slack(60_001.0, true), pace.slack(10_999.0, true));
     }
 
     #[test]

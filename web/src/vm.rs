@@ -163,7 +163,7 @@ impl Vm {
     /// follow with the time at the end.
     pub fn run(&mut self, now: f64) {
         self.take_input();
-        self.machine.set_timer_slack(Pace::slack(self.visible()));
+        self.machine.set_timer_slack(self.pace.slack(now, self.visible()));
         let (budget, guest_now) = self.pace.begin(now);
         let exit = self.machine.run_for(budget, guest_now);
         self.give_output();

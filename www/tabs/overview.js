@@ -1,5 +1,5 @@
 // The overview: all machines as cards with live pictures, and the page's own total.
-import { element } from "../elements.js";
+import { element, setHidden, setTone } from "../elements.js";
 import { indicator, stateName, totalText } from "./figures.js";
 import { Thumbnails } from "./thumbnails.js";
 
@@ -63,8 +63,8 @@ class Card {
   /** @param {import("./machine.js").Machine} machine */
   showFigures(machine) {
     const { text, tone } = indicator(machine.state, machine.stats);
-    this.root.dataset.tone = tone;
-    this.canvas.hidden = machine.vm === null;
+    setTone(this.root, tone);
+    setHidden(this.canvas, machine.vm === null);
     const label = `${this.#name.textContent}, ${stateName(machine.state).toLowerCase()}`;
     if (this.control.ariaLabel !== label) this.control.ariaLabel = label;
     if (this.#figure.textContent !== text) this.#figure.textContent = text;

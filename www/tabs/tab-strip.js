@@ -1,5 +1,5 @@
 // The strip of tabs: an ARIA tablist with one tab stop, where arrows go from tab to tab.
-import { element } from "../elements.js";
+import { element, setHidden, setTone } from "../elements.js";
 import { indicator, stateName } from "./figures.js";
 import { setUpTabDrag } from "./tab-drag.js";
 import { editName } from "./tab-rename.js";
@@ -79,15 +79,15 @@ class StripTab {
   /** @param {import("./machine.js").Machine} machine */
   showFigures(machine) {
     const { text, tone } = indicator(machine.state, machine.stats);
-    this.root.dataset.tone = tone;
+    setTone(this.root, tone);
     // Its state is part of a tab's name for a screen reader, its speed would be noise.
     const label = `${this.#name.textContent}, ${stateName(machine.state).toLowerCase()}`;
     if (this.control.ariaLabel !== label) this.control.ariaLabel = label;
     setText(this.#figure, text);
     const { disk, network } = machine.lights;
-    this.#disk.hidden = machine.vm === null;
+    setHidden(this.#disk, machine.vm === null);
     this.#disk.classList.toggle("on", disk);
-    this.#network.hidden = network === null;
+    setHidden(this.#network, network === null);
     this.#network.classList.toggle("on", network === true);
   }
 }

@@ -17,6 +17,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// No block; as an offset, that of a block whose bytes were overwritten.
 pub const NONE: u32 = u32::MAX;
 const JUMP_ENTRIES: usize = 8192;
+/// Instructions that are interpreted when an idle guest wakes up: a few times a kernel's tick.
+const CALM: u64 = 30_000;
 /// Decoded ops kept before everything is dropped and decoding starts afresh (32 MiB).
 const MAX_OPS: usize = 2 << 20;
 
@@ -90,6 +92,8 @@ pub struct CodeCache {
     pub steps: super::run::StepCache,
     /// The fast tier, where there is one.
     pub jit: Option<Box<Jit>>,
+    /// Until this count of instructions code is interpreted however hot it is: see [`calm`](Self::calm).
+    pub(super) calm_until: u64,
 }
 
 impl Default for CodeCache {
@@ -102,6 +106,7 @@ impl Default for CodeCache {
             jumps: vec![NO_JUMP; JUMP_ENTRIES].into_boxed_slice(),
             steps: super::run::StepCache::default(),
             jit: None,
+            calm_until: 0,
         }
     }
 }
@@ -128,6 +133,13 @@ impl CodeCache {
     /// Remembers where `lin` leads.
     pub fn set_jump(&mut self, lin: u32, mode: u32, block: u32) {
         self.jumps[jump_slot(lin)] = JumpEntry { key: u64::from(lin) | u64::from(mode) << 32, block };
+    }
+
+    /// A guest that does next to nothing woke up, at `icount` instructions: the next ones are interpreted. What it does
+    /// is some thousand instructions that no cache of the host knows any more. Compiled they are many times larger, and
+    /// it is the memory that costs.
+    pub fn calm(&mut self, icount: u64) {
+        self.calm_until = icount + CALM;
     }
 
     /// The block that was decoded at a memory offset in a mode.
@@ -234,5 +246,6 @@ impl CodeCache {
         self.by_offset.clear();
         self.by_page.clear();
         self.jumps.fill(NO_JUMP);
+        self.calm_until = 0;
     }
 }

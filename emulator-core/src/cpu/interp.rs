@@ -955,7 +955,8 @@ impl Cpu {
             block = b;
             id = to;
             match block.heat.get() {
-                0 => return self::Leave::Hot,
+                0 if cpu.icount >= code.calm_until => return self::Leave::Hot,
+                0 => {}
                 heat => block.heat.set(heat - 1),
             }
             if cpu.icount + u64::from(block.instructions) > until {

@@ -107,7 +107,7 @@ impl Cpu {
             self.link(code, from, id);
             from = NOWHERE;
             let heat = &code.blocks[id as usize].heat;
-            if heat.get() == 0 && !std::mem::take(&mut interpret) {
+            if heat.get() == 0 && !std::mem::take(&mut interpret) && self.icount >= code.calm_until {
                 let place = code.hot(bus.mem_mut(), self.model, id);
                 let offset = code.blocks.get(id as usize).map_or(0, |block| block.offset);
                 match (place, &mut code.jit) {

@@ -2,10 +2,11 @@
 //! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
 
 use super::region::{Region, Tail, form};
-use super::{Layout, emit, flow, module};
+use super::{Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
 use crate::cpu::state::{CpuModel, mode};
+use crate::cpu::testing::Lab;
 use std::path::PathBuf;
 
 const FLAT: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED;
@@ -213,4 +214,48 @@ fn golden_regions_are_emitted_as_pinned() {
         let pinned = std::fs::read_to_string(&file).unwrap_or_default();
         assert_eq!(text, pinned, "{name}: TAB86_BLESS=1 writes it anew");
     }
+}
+
+/// Makes nothing and runs nothing: a region that is entered retires all that it may.
+#[derive(Debug)]
+struct Nothing;
+
+impl JitHost for Nothing {
+    fn first_slot(&self) -> u32 {
+        1
+    }
+
+    fn shared(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, _module: Vec<u8>, _end: u32) -> bool {
+        true
+    }
+
+    fn clear(&mut self) {}
+
+    fn enter(&mut self, _entry: &Entry, _services: &mut dyn Services) -> u32 {
+        leave::LOOKUP
+    }
+}
+
+#[test]
+fn hot_code_is_interpreted_for_a_while_when_an_idle_guest_wakes_up() {
+    let mut lab = Lab::protected();
+    // inc eax; jmp to it
+    lab.code(&[0x40, 0xeb, 0xfd]);
+    lab.cpu.set_reg32(0, 0);
+    lab.cpu.icount = 0;
+    lab.code.jit = Some(Box::new(Jit::new(Box::new(Nothing), Heat { threshold: 10, seed: 0 }, &lab.cpu, &lab.bus.mem)));
+    let entered = |lab: &Lab| lab.code.jit.as_ref().map_or(0, |jit| jit.counters().entered);
+    lab.code.calm(lab.cpu.icount);
+    lab.cpu.run(&mut lab.bus, &mut lab.code, 20_000);
+    assert_eq!((entered(&lab), lab.cpu.icount, lab.cpu.reg32(0)), (0, 20_000, 10_000));
+    lab.cpu.run(&mut lab.bus, &mut lab.code, 200_000);
+    assert!(entered(&lab) > 0, "it works on: its code is compiled");
+    let before = (entered(&lab), lab.cpu.icount, lab.cpu.reg32(0));
+    lab.code.calm(before.1);
+    lab.cpu.run(&mut lab.bus, &mut lab.code, before.1 + 20_000);
+    assert_eq!((entered(&lab), lab.cpu.reg32(0)), (before.0, before.2 + 10_000), "compiled code too");
 }

@@ -166,6 +166,9 @@ impl Machine {
         if let Some(since) = self.asleep_since.take() {
             self.idle += begun - since;
             self.slack.slept(begun - since, begun);
+            if self.slack.idles() {
+                self.code.calm(self.cpus[0].icount);
+            }
         }
         loop {
             if let Some(clock) = self.host_clock

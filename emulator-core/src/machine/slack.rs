@@ -48,6 +48,12 @@ impl TimerSlack {
         self.idle_in_window = 0;
     }
 
+    /// Whether the guest has done next to nothing for a while.
+    #[must_use]
+    pub fn idles(&self) -> bool {
+        self.level > 0
+    }
+
     /// The slack allowed now, in nanoseconds.
     #[must_use]
     pub fn now(&self) -> VirtTime {
@@ -82,6 +88,7 @@ mod tests {
         assert_eq!(seen, [3, 6, 9, 9]);
         at = second(&mut slack, at, MS);
         assert_eq!(slack.now(), 0, "a quarter of the time was work");
+        assert!(!slack.idles());
         at = second(&mut slack, at, 0);
         assert_eq!(slack.now(), 3 * MS);
         slack.disturb(at);
