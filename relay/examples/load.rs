@@ -332,7 +332,14 @@ fn main() {
         let presence: Presence = Arc::new((0..arguments.clients).map(|_| AtomicU32::new(0)).collect());
         let mut tasks = Vec::new();
         for n in 0..arguments.clients {
-            let task = client(n, arguments.clone(), relay, (tcp.port(), udp.port()), Arc::clone(&ready), Arc::clone(&presence));
+            let task = client(
+                n,
+                arguments.clone(),
+                relay,
+                (tcp.port(), udp.port()),
+                Arc::clone(&ready),
+                Arc::clone(&presence),
+            );
             tasks.push(tokio::spawn(task));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
