@@ -63,6 +63,10 @@ fn instantiate(module: &Module) -> Result<(), JsValue> {
         let function: Function = table.get(slot as u32)?;
         set(name, &function)?;
     }
+    for (name, _, slot) in emulator_core::fpu::x87::direct::functions() {
+        let function: Function = table.get(slot as u32)?;
+        set(name, &function)?;
+    }
     let imports = Object::new();
     Reflect::set(&imports, &"e".into(), &environment)?;
     let compiled = WebAssembly::Module::new(&Uint8Array::from(module.bytes.as_slice()))?;
@@ -106,7 +110,7 @@ extern "C" fn flags() -> u32 {
 }
 
 /// A region's function.
-type Region = extern "C" fn(u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32) -> u32;
+type Region = extern "C" fn(u32, u32, u32, u32, u32, u32, u32, u32, u32, u32) -> u32;
 
 /// The host of the machine in this memory.
 #[derive(Debug)]
@@ -154,7 +158,7 @@ impl JitHost for TableHost {
         // filled, all of which have this type; the engine checks that once more and traps otherwise.
         let region = unsafe { std::mem::transmute::<usize, Region>(entry.slot as usize) };
         let [r0, r1, r2, r3, r4, r5, r6, r7] = entry.registers;
-        let why = region(entry.at, entry.vbase, entry.fuel, r0, r1, r2, r3, r4, r5, r6, r7);
+        let why = region(entry.place, entry.fuel, r0, r1, r2, r3, r4, r5, r6, r7);
         SERVICES.store(0, Ordering::Relaxed);
         why
     }

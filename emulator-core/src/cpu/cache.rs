@@ -37,7 +37,7 @@ pub struct Block {
     pub mode: u32,
     /// Executions until it is hot; 0 for a block with translated code.
     pub heat: Cell<u32>,
-    /// Slot of its region, or [`NONE`].
+    /// Place of its region, or [`NONE`].
     pub region: Cell<u32>,
     /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
     pub links: [u32; 2],
@@ -147,7 +147,7 @@ impl CodeCache {
         let id = self.blocks.len() as u32;
         let ops = (self.ops.len() - start as usize) as u16;
         let key = u64::from(offset) | u64::from(mode) << 32;
-        let region = self.jit.as_ref().and_then(|jit| jit.slot(key));
+        let region = self.jit.as_ref().and_then(|jit| jit.place(key));
         let heat = match (region, &self.jit) {
             (Some(_), _) => 0,
             (None, Some(jit)) => jit.patience(key),
@@ -178,7 +178,7 @@ impl CodeCache {
         }
     }
 
-    /// The slot of the translated code at block `id`, which is hot; translates when there is none yet.
+    /// The place of the translated code at block `id`, which is hot; translates when there is none yet.
     pub fn hot(&mut self, mem: &mut Memory, model: CpuModel, id: u32) -> Option<u32> {
         let block = &self.blocks[id as usize];
         if block.region.get() != NONE {
@@ -191,15 +191,15 @@ impl CodeCache {
         let (mode, by_offset) = (block.mode, &self.by_offset);
         let executed = |offset: u32| by_offset.contains_key(&(u64::from(offset) | u64::from(mode) << 32));
         match jit.hot(mem, model, block.offset, mode, executed) {
-            Hot::Runs(slot) => {
-                block.region.set(slot);
-                return Some(slot);
+            Hot::Runs(place) => {
+                block.region.set(place);
+                return Some(place);
             }
             Hot::Later(executions) => block.heat.set(executions),
             Hot::Made(entries) => {
-                for (key, slot) in entries {
+                for (key, place) in entries {
                     if let Some(b) = self.by_offset.get(&key).and_then(|&id| self.blocks.get(id as usize)) {
-                        b.region.set(slot);
+                        b.region.set(place);
                         b.heat.set(0);
                     }
                 }

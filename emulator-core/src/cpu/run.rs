@@ -108,10 +108,10 @@ impl Cpu {
             from = NOWHERE;
             let heat = &code.blocks[id as usize].heat;
             if heat.get() == 0 && !std::mem::take(&mut interpret) {
-                let slot = code.hot(bus.mem_mut(), self.model, id);
+                let place = code.hot(bus.mem_mut(), self.model, id);
                 let offset = code.blocks.get(id as usize).map_or(0, |block| block.offset);
-                match (slot, &mut code.jit) {
-                    (Some(slot), Some(jit)) => match self.run_region(bus, jit, slot, offset, until) {
+                match (place, &mut code.jit) {
+                    (Some(place), Some(jit)) => match self.run_region(bus, jit, place, offset, until) {
                         leave::STEP if self.icount < until => self.step(bus, code),
                         leave::FUEL => interpret = true,
                         _ => {}

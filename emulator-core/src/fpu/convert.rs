@@ -104,7 +104,23 @@ impl F80 {
 
     /// Narrows to binary32 or binary64 as FST does. With over- or underflow unmasked the result
     /// is not to be stored.
+    #[inline]
     pub fn to_format(self, f: Format, env: &mut Env) -> u64 {
+        // A normal number that stays one, to nearest: the usual case. A carry out of the significand becomes one more
+        // in the exponent by itself.
+        let exp = self.biased_exp() - BIAS + f.bias();
+        if self.sig >> 63 == 1 && exp > 0 && exp < f.max_exp() - 1 && env.round() == Round::Nearest {
+            let drop = 63 - f.frac_bits;
+            let (rest, half) = (self.sig & ((1 << drop) - 1), 1 << (drop - 1));
+            let up = u64::from(rest > half) | u64::from(rest == half) & (self.sig >> drop) & 1;
+            env.raise(u16::from(rest != 0) * PE | up as u16 * C1);
+            let frac = (self.sig >> drop) & f.frac_mask();
+            return f.pack(self.sign(), exp, frac) + up;
+        }
+        self.to_format_slow(f, env)
+    }
+
+    fn to_format_slow(self, f: Format, env: &mut Env) -> u64 {
         let sign = self.sign();
         let infinity = f.pack(sign, f.max_exp(), 0);
         match self.class() {

@@ -188,7 +188,7 @@ impl Env {
     pub fn round_pack(&mut self, sign: bool, r: Unrounded) -> F80 {
         let exp = r.exp + BIAS;
         // Nearest, 64 bits, far from both ends of the exponent range: the usual case.
-        if self.cw & 0xF00 == 0x300 && exp > 0 && exp < 0x7FFE {
+        if self.rounds_plainly() && exp > 0 && exp < 0x7FFE {
             // Branch-free: the data decides, at random.
             let up = (u64::from(r.lo > TOP) | u64::from(r.lo == TOP) & r.hi) & 1;
             self.flags |= (u16::from(r.lo != 0) * PE) | (up as u16 * C1);
@@ -327,9 +327,24 @@ impl Env {
     #[inline(always)]
     pub fn add(&mut self, a: F80, b: F80, negate_b: bool) -> F80 {
         if !(a.is_normal() && b.is_normal()) {
+            // Sums begin at zero, and products are zero, often enough in ordinary programs.
+            if self.rounds_plainly() {
+                if a.is_zero() && b.is_normal() {
+                    return F80 { sig: b.sig, se: b.se ^ u16::from(negate_b) << 15 };
+                }
+                if b.is_zero() && a.is_normal() {
+                    return a;
+                }
+            }
             return self.add_special(a, b, negate_b);
         }
         self.add_finite(a, b, negate_b)
+    }
+
+    /// Rounding to nearest with full precision: the usual case.
+    #[inline(always)]
+    fn rounds_plainly(&self) -> bool {
+        self.cw & 0xF00 == 0x300
     }
 
     #[inline(always)]
@@ -387,10 +402,13 @@ impl Env {
     /// a * b.
     #[inline(always)]
     pub fn mul(&mut self, a: F80, b: F80) -> F80 {
-        if !(a.is_normal() && b.is_normal())
-            && let Some(result) = self.mul_special(a, b)
-        {
-            return result;
+        if !(a.is_normal() && b.is_normal()) {
+            if (a.is_zero() || a.is_normal()) && (b.is_zero() || b.is_normal()) {
+                return F80::zero(a.sign() ^ b.sign());
+            }
+            if let Some(result) = self.mul_special(a, b) {
+                return result;
+            }
         }
         let (sa, ea, ma) = a.unpack();
         let (sb, eb, mb) = b.unpack();
@@ -522,6 +540,12 @@ impl F80 {
     #[inline(always)]
     pub fn is_normal(self) -> bool {
         (self.se & 0x7FFF).wrapping_sub(1) < 0x7FFE && self.sig >> 63 == 1
+    }
+
+    /// Whether this is a zero of either sign.
+    #[inline(always)]
+    pub fn is_zero(self) -> bool {
+        self.se & 0x7FFF == 0 && self.sig == 0
     }
 
     /// What the encoding stands for.

@@ -1,7 +1,7 @@
 //! Floating point: the x87 unit with its 80-bit arithmetic, and the IEEE helpers SSE uses.
 //!
-//! Pure integer code but for the fast paths of [`ieee`], where the host's binary32 and binary64
-//! operations on ordinary numbers are exact by the standard; [`approx`] has RCP and RSQRT. Layers, each knowing only those above:
+//! Pure integer code but for the fast paths of [`ieee`] and the first digits of a root in [`wide`], where the host's
+//! binary32 and binary64 operations on ordinary numbers are exact by the standard; [`approx`] has RCP and RSQRT. Layers, each knowing only those above:
 //! [`wide`] (integer kernels), [`f80`], [`convert`], [`misc`] and [`transcendental`] (values and
 //! their exceptions), [`op`] (decoding) and [`x87`] (the register
 //! stack; dispatch and memory images in files of their own).

@@ -145,18 +145,32 @@ pub fn div(ea: i32, sa: u64, eb: i32, sb: u64) -> Unrounded {
     Unrounded { exp, hi: q, lo }
 }
 
+/// Integer square root by the host's binary64 one, which IEEE 754 defines to the bit: at most one off.
+#[inline(always)]
+fn isqrt(n: u64) -> u64 {
+    let mut s = ((n as f64).sqrt() as u64).min(0xFFFF_FFFF);
+    if s * s > n {
+        s -= 1;
+    } else if n - s * s > 2 * s {
+        s += 1;
+    }
+    s
+}
+
 /// Square root of a magnitude (Zimmermann's Karatsuba square root, one level).
 #[inline]
 pub fn sqrt(exp: i32, sig: u64) -> Unrounded {
     // The radicand as 128 bits, so that the root has exactly 64.
     let (n_hi, n_lo) = if exp & 1 == 0 { (sig >> 1, sig << 63) } else { (sig, 0) };
-    let s1 = n_hi.isqrt();
+    let s1 = isqrt(n_hi);
     let r1 = n_hi - s1 * s1;
     let a1 = n_lo >> 32;
     let num = r1 << 31 | a1 >> 1;
     let (q, u) = (num / s1, num % s1 * 2 + (a1 & 1));
     let mut s = (u128::from(s1) << 32) + u128::from(q);
-    let mut r = ((i128::from(u)) << 32) + i128::from(n_lo & 0xFFFF_FFFF) - (i128::from(q) * i128::from(q));
+    // The digit is at most 2^32. wasm calls a library routine for a product of 128 bits.
+    let square = if q >> 32 == 0 { i128::from(q * q) } else { 1 << 64 };
+    let mut r = ((i128::from(u)) << 32) + i128::from(n_lo & 0xFFFF_FFFF) - square;
     if r < 0 {
         r += (2 * s - 1) as i128;
         s -= 1;
@@ -191,6 +205,10 @@ mod tests {
             let root = sqrt((a & 1) as i32, c);
             let n = u128::from(c) << if a & 1 == 0 { 63 } else { 64 };
             assert_eq!(u128::from(root.hi), n.isqrt());
+            let square = (b >> 32) * (b >> 32);
+            for n in [a, b, square, square.saturating_sub(1), u64::MAX] {
+                assert_eq!(isqrt(n), n.isqrt());
+            }
         }
     }
 }

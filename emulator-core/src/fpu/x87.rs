@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::f80::{C1, Class, DE, Env, F80, IE, ZE};
 use super::misc::Quotient;
 
+pub mod direct;
 mod exec;
 mod image;
 
 pub use exec::StoreValue;
+use exec::widened;
 pub use image::ImageMode;
 
 /// Stack fault.
@@ -88,6 +90,22 @@ impl Default for X87 {
     fn default() -> Self {
         X87::new()
     }
+}
+
+/// Where fields are in [`X87`], for code that reads and writes them itself: control and status word, TOP, and the
+/// last instruction's offset, code segment, opcode, operand's offset and segment.
+pub mod field {
+    #![allow(missing_docs, reason = "named after the fields")]
+    use super::X87;
+    use std::mem::offset_of;
+    pub const CW: usize = offset_of!(X87, cw);
+    pub const SW: usize = offset_of!(X87, sw);
+    pub const TOP: usize = offset_of!(X87, top);
+    pub const FIP: usize = offset_of!(X87, fip);
+    pub const FCS: usize = offset_of!(X87, fcs);
+    pub const FOP: usize = offset_of!(X87, fop);
+    pub const FDP: usize = offset_of!(X87, fdp);
+    pub const FDS: usize = offset_of!(X87, fds);
 }
 
 impl X87 {

@@ -1,7 +1,7 @@
 //! The emitter: one region becomes one wasm function.
 //!
-//! `(entry, vbase, fuel, r0..r7) -> i32`: `entry` is an offset in the page, `vbase` what `rip` is at the page's
-//! start, `fuel` how many instructions may retire. Registers and flags live in locals. Every exit stores them
+//! `(place, fuel, r0..r7) -> i32`: `place` is what `rip` is at the page's start plus the number of the block to begin
+//! with, `fuel` how many instructions may retire. Registers and flags live in locals. Every exit stores them
 //! into the CPU's fields at their addresses; an exit in the middle of a block carries a constant that says where
 //! it is, how much fuel to give back and how the flags were recorded.
 
@@ -18,36 +18,40 @@ use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
 /// The function's locals.
 pub mod local {
     #![allow(missing_docs, reason = "named after what they hold")]
+    /// The page's linear address and a block's number; then the block to go on with.
     pub const ENTRY: u32 = 0;
-    pub const VBASE: u32 = 1;
-    pub const FUEL: u32 = 2;
-    pub const R0: u32 = 3;
+    pub const FUEL: u32 = 1;
+    pub const R0: u32 = 2;
     /// What an exit in the middle of a block is told.
-    pub const SITE: u32 = 11;
-    pub const KIND: u32 = 12;
-    pub const RES: u32 = 13;
-    pub const A: u32 = 14;
-    pub const B: u32 = 15;
-    pub const T0: u32 = 16;
-    pub const T1: u32 = 17;
-    pub const T2: u32 = 18;
-    pub const T3: u32 = 19;
-    pub const LIN: u32 = 20;
-    pub const RIP: u32 = 21;
-    pub const CODE: u32 = 22;
-    pub const I32: u32 = 23 - 11;
+    pub const SITE: u32 = 10;
+    pub const KIND: u32 = 11;
+    pub const RES: u32 = 12;
+    pub const A: u32 = 13;
+    pub const B: u32 = 14;
+    pub const T0: u32 = 15;
+    pub const T1: u32 = 16;
+    pub const T2: u32 = 17;
+    pub const T3: u32 = 18;
+    pub const LIN: u32 = 19;
+    pub const RIP: u32 = 20;
+    pub const CODE: u32 = 21;
+    /// The page's linear address.
+    pub const VBASE: u32 = 22;
+    pub const I32: u32 = 23 - 10;
     pub const E: u32 = 23;
     pub const W: u32 = 24;
     pub const I64: u32 = 2;
+    /// Offset of the last x87 memory operand.
+    pub const FDP: u32 = 25;
     /// The first of the windows'.
-    pub const WINDOWS: u32 = W + 1;
+    pub const WINDOWS: u32 = FDP + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
 pub const IN_MEMORY: i32 = 63;
 /// In an exit's constant: the kind is in the local.
 const KIND_IN_LOCAL: u32 = 62;
-const PARAMETERS: usize = 11;
+const PARAMETERS: usize = 10;
 
 /// Writes wasm instructions one after the other.
 macro_rules! wasm {
@@ -90,21 +94,42 @@ pub struct Emitter<'a> {
     pub(super) windows: Windows,
     /// The register that the address of the current access is made from.
     pub(super) class: u8,
+    pub(super) unit: super::x87::Unit,
 }
 
 // How deep the function's own labels are.
-/// Behind it: on to other regions, or out.
-const ELSEWHERE: u32 = 1;
-/// Chooses the block of the entry that the local holds.
-const CHOOSE: u32 = 2;
-const EXIT: u32 = 3;
+/// Behind it: out.
+const OUT: u32 = 1;
+/// Goes to the block whose number the local holds, as after a call or return.
+const AGAIN: u32 = 2;
+/// Behind it: to the code at RIP.
+const TRANSFER: u32 = 3;
+/// Behind it: out, in the middle of a block.
 const FAULT: u32 = 4;
-/// Chooses a block by its number.
+/// Goes to the block whose number the local holds.
 const LOOP: u32 = 5;
 
-/// Emits `region`, code of the given mode: the bytes of the function's body, without its size.
+/// A function's body, without its size.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Vec<u8>,
+    /// Where the function's own slot goes: five bytes.
+    own: usize,
+}
+
+impl Body {
+    /// The bytes of the function that goes into `slot`.
+    #[must_use]
+    pub fn placed(mut self, slot: u32) -> Vec<u8> {
+        let padded: [u8; 5] = std::array::from_fn(|i| (slot >> (7 * i)) as u8 & 0x7f | if i < 4 { 0x80 } else { 0 });
+        self.bytes[self.own..self.own + 5].copy_from_slice(&padded);
+        self.bytes
+    }
+}
+
+/// Emits `region`, code of the given mode.
 #[must_use]
-pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Vec<u8> {
+pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Body {
     let mut emitter = Emitter {
         out: Vec::new(),
         region,
@@ -120,9 +145,10 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> V
         here: 0,
         windows: Windows::choose(region),
         class: ZERO_REG as u8,
+        unit: super::x87::Unit::default(),
     };
-    emitter.function();
-    emitter.out
+    let own = emitter.function();
+    Body { bytes: emitter.out, own }
 }
 
 impl Emitter<'_> {
@@ -159,23 +185,23 @@ impl Emitter<'_> {
     /// Declares locals.
     fn locals(&mut self) {
         3u32.encode(&mut self.out);
-        let windows = self.windows.locals();
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (windows, ValType::I32)] {
+        let more = 1 + self.windows.locals();
+        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (more, ValType::I32)] {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }
     }
 
-    fn function(&mut self) {
+    /// Emits the function; where its own slot goes.
+    fn function(&mut self) -> usize {
         let n = self.region.blocks.len() as u32;
         self.locals();
-        let entries: Vec<(u16, u32)> =
-            self.region.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, i)| (b.at, i)).collect();
-        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
+        wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND)
+            local_get(local::ENTRY) i32_const(-4096) i32_and() local_set(local::VBASE)
+            local_get(local::ENTRY) i32_const(0xfff) i32_and() local_set(local::ENTRY));
         self.shut_windows();
         self.open();
         self.open_loop();
-        self.choose(&entries);
         self.open();
         self.open();
         self.open_loop();
@@ -191,35 +217,15 @@ impl Emitter<'_> {
         self.close();
         self.close();
         self.fault_tail();
+        let out = self.label(OUT);
+        wasm!(self; br(out));
         self.close();
-        self.turn_back();
+        let own = self.transfer();
         self.close();
         self.close();
-        self.chain();
         self.exit_tail();
         wasm!(self; end());
-    }
-
-    /// Turns the entry's offset into its block's number, by bisection. An offset that is no entry leads elsewhere.
-    fn choose(&mut self, entries: &[(u16, u32)]) {
-        match entries {
-            [] => {}
-            [(at, block)] => {
-                let elsewhere = self.label(ELSEWHERE);
-                wasm!(self; local_get(local::ENTRY) i32_const((*at).into()) i32_ne() br_if(elsewhere)
-                    i32_const(*block as i32) local_set(local::ENTRY));
-            }
-            _ => {
-                let (low, high) = entries.split_at(entries.len() / 2);
-                let pivot = i32::from(high[0].0);
-                wasm!(self; local_get(local::ENTRY) i32_const(pivot) i32_lt_u());
-                self.open_if();
-                self.choose(low);
-                wasm!(self; else_());
-                self.choose(high);
-                self.close();
-            }
-        }
+        own
     }
 
     /// An exit in the middle of a block arrives here.
@@ -237,26 +243,14 @@ impl Emitter<'_> {
         self.close();
     }
 
-    /// A transfer to an address in this very page may have its block here. Flags are in the CPU's record there, as
-    /// everywhere that code elsewhere may enter.
-    fn turn_back(&mut self) {
-        wasm!(self; local_get(local::CODE) i32_eqz());
-        self.open_if();
+    /// Goes to the region at RIP where the jump cache knows it, which may be this one; else falls out. Flags are in the
+    /// CPU's record wherever code elsewhere may enter. Returns where the function's own slot goes.
+    fn transfer(&mut self) -> usize {
         wasm!(self; local_get(local::KIND) i32_const(IN_MEMORY) i32_ne());
         self.open_if();
         self.spill_call();
         wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
         self.close();
-        let again = self.label(CHOOSE);
-        wasm!(self; local_get(local::RIP) local_get(local::VBASE) i32_sub() local_tee(local::ENTRY)
-            i32_const(0xfff) i32_le_u() br_if(again));
-        self.close();
-    }
-
-    /// Goes straight to the region at RIP where the jump cache knows it.
-    fn chain(&mut self) {
-        wasm!(self; local_get(local::CODE) i32_const(leave::LOOKUP as i32) i32_eq());
-        self.open_if();
         let fetch = self.cpu(offset_of!(Cpu, tlb.fetch)) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         let jumps = self.layout.jumps;
         let mode = i64::from(self.mode) << 32;
@@ -264,25 +258,32 @@ impl Emitter<'_> {
             local_get(local::RIP) local_get(local::RIP) i32_const(12) i32_shr_u() i32_xor()
             i32_const(super::JUMPS as i32 - 1) i32_and() i32_const(4) i32_shl() local_tee(local::T0)
             i64_load(at(jumps))
-            local_get(local::RIP) i64_extend_i32_u() i64_const(mode) i64_or() i64_eq());
-        self.open_if();
+            local_get(local::RIP) i64_extend_i32_u() i64_const(mode) i64_or() i64_ne());
+        let out = self.label(OUT);
+        wasm!(self; br_if(out));
         // The page must still be where it was when the jump was entered.
         wasm!(self;
             local_get(local::RIP) i32_const(9) i32_shr_u() i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
             i64_load(at(fetch))
-            local_get(local::T0) i64_load(at(jumps + 8)) i64_const(32) i64_shl()
-            local_get(local::RIP) i32_const(-4096) i32_and() i64_extend_i32_u() i64_or() i64_eq());
-        self.open_if();
-        wasm!(self; local_get(local::RIP) i32_const(0xfff) i32_and()
-            local_get(local::RIP) i32_const(-4096) i32_and()
+            local_get(local::T0) i64_load(at(jumps + 8)) local_tee(local::E) i64_const(32) i64_shl()
+            local_get(local::RIP) i32_const(-4096) i32_and() local_tee(local::VBASE) i64_extend_i32_u() i64_or()
+            i64_ne() br_if(out)
+            local_get(local::E) i64_const(32 + super::PLACE_SHIFT as i64) i64_shr_u() i32_wrap_i64()
+            local_set(local::ENTRY)
+            local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() i32_const(super::SLOT_MASK as i32) i32_and()
+            local_tee(local::T0));
+        self.out.push(0x41);
+        let own = self.out.len();
+        self.out.extend([0x80, 0x80, 0x80, 0x80, 0]);
+        let again = self.label(AGAIN);
+        wasm!(self; i32_eq() br_if(again)
+            local_get(local::ENTRY) local_get(local::VBASE) i32_or()
             local_get(local::FUEL));
         for r in 0..8 {
             wasm!(self; local_get(local::R0 + r));
         }
-        wasm!(self; local_get(local::T0) i32_load(at(jumps + 12)) return_call_indirect(0, 0));
-        self.close();
-        self.close();
-        self.close();
+        wasm!(self; local_get(local::T0) return_call_indirect(0, 0));
+        own
     }
 
     /// Stores everything and returns the code of the exit.
@@ -326,12 +327,15 @@ impl Emitter<'_> {
         self.exit_here(leave::FUEL);
         self.close();
         let live = flow::live(&block.insns);
+        self.x87_forget();
         for (i, insn) in block.insns.iter().enumerate() {
             self.live = live[i];
+            self.x87_before(&block.insns[i..]);
             self.position = u32::from(insn.at) | (count - i as u32) << 12;
             self.instruction(insn);
             self.state = flow::after(self.state, insn);
         }
+        self.x87_settle();
         self.tail(block);
     }
 
@@ -348,6 +352,7 @@ impl Emitter<'_> {
 
     /// Leaves in the middle of a block, before the current instruction has done anything.
     pub(super) fn exit_here(&mut self, code: u32) {
+        self.x87_pointers();
         let kind = match self.state {
             State::Memory => IN_MEMORY as u32,
             State::Dynamic => KIND_IN_LOCAL,
@@ -356,6 +361,14 @@ impl Emitter<'_> {
         let site = self.position | kind << 20 | code << 30;
         let fault = self.label(FAULT);
         wasm!(self; i32_const(site as i32) local_set(local::SITE) br(fault));
+    }
+
+    /// Leaves in the middle of a block, behind the current instruction, which is not the block's last.
+    pub(super) fn exit_next(&mut self, insn: &Insn, code: u32) {
+        let here = self.position;
+        self.position = insn.next() | ((here >> 12) - 1) << 12;
+        self.exit_here(code);
+        self.position = here;
     }
 
     /// The instruction cannot be executed here: it is executed alone.
@@ -408,8 +421,8 @@ impl Emitter<'_> {
     /// Leaves for the address in the local.
     pub(super) fn go_to_rip(&mut self) {
         self.spill_known();
-        let exit = self.label(EXIT);
-        wasm!(self; i32_const(leave::LOOKUP as i32) local_set(local::CODE) br(exit));
+        let transfer = self.label(TRANSFER);
+        wasm!(self; br(transfer));
     }
 
     // --- flags to memory ---
@@ -497,6 +510,8 @@ impl Emitter<'_> {
     /// Has the interpreter execute the instruction; T0 is then 2 when a REP instruction has more to do.
     pub(super) fn interpret(&mut self, insn: &Insn) {
         let op = insn.op;
+        self.x87_settle();
+        self.x87_forget();
         let (reads, written) = flow::interpreted_registers(&op);
         self.store_registers(reads | written);
         // What the instruction may leave changed when it stops on the way must be in the CPU's fields.

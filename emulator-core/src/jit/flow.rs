@@ -136,6 +136,7 @@ pub fn translated(op: &Op) -> bool {
         | CallRel32 | JmpR32 | JmpM32 | CallR32 | CallM32 | Ret32 | RetImm32 | LoopCx => true,
         UnaryE => op.imm & 0xff <= Unary::Neg as u32,
         Movx16From8E => true,
+        X87Reg | X87Load | X87Store | Fwait => super::x87::translated(op),
         _ => false,
     }
 }
@@ -172,6 +173,7 @@ pub fn writes(op: &Op) -> Writes {
         Mul32R => Writes::All(LazyOp::Mul32),
         Imul32R => Writes::All(LazyOp::Logic32),
         Rol32RI | Ror32RI | Bt32RR | Bt32RI => Writes::Some,
+        X87Reg if super::x87::writes_flags(op) => Writes::Some,
         _ => Writes::None,
     }
 }

@@ -8,7 +8,7 @@
 use super::call;
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
-use super::region::{Block, Region, Tail};
+use super::region::{Block, Insn, Region, Tail};
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
 use crate::cpu::state::{Cpu, RSP, ZERO_REG};
 use std::mem::offset_of;
@@ -26,22 +26,22 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// The registers from which most accesses in loops are made, and the stack pointer.
+    /// The registers from which most accesses in loops are made. A loop that other functions are called from begins with
+    /// shut windows each time, so it has none; and the stack has some where a function calls itself.
     pub fn choose(region: &Region) -> Self {
+        let recursive = region.blocks.iter().any(|block| calls(block).is_some_and(|to| region.find(to).is_some()));
         let mut uses = [[0u32; 2]; 32];
         for (n, block) in region.blocks.iter().enumerate() {
             let loops = in_loop(region, n);
-            for insn in &block.insns {
-                for (class, write) in accesses(&insn.op) {
-                    if loops || class == RSP as u8 {
-                        uses[usize::from(class & 31)][usize::from(write)] += if loops { 8 } else { 1 };
-                    }
+            for (class, write) in block.insns.iter().flat_map(|insn| accesses(&insn.op)) {
+                if loops || recursive && class == RSP as u8 {
+                    uses[usize::from(class & 31)][usize::from(write)] += 1;
                 }
             }
         }
         let mut classes: Vec<(u8, bool)> = (0..32u8)
             .flat_map(|class| [(class, false), (class, true)])
-            .filter(|&(class, write)| uses[usize::from(class)][usize::from(write)] > 1)
+            .filter(|&(class, write)| uses[usize::from(class)][usize::from(write)] > 0)
             .collect();
         classes.sort_by_key(|&(class, write)| std::cmp::Reverse(uses[usize::from(class)][usize::from(write)]));
         classes.truncate(MAX_WINDOWS);
@@ -60,13 +60,25 @@ impl Windows {
     }
 }
 
-/// Whether a block lies between a jump back and its target.
+/// Where a block's direct call leads.
+fn calls(block: &Block) -> Option<u32> {
+    block.insns.last().filter(|last| last.op.kind == Kind::CallRel32).map(Insn::target)
+}
+
+/// Whether a block lies between a jump back and its target, with nothing between that leaves the region.
 fn in_loop(region: &Region, n: usize) -> bool {
     let back = |block: &Block| {
         let last = block.insns.last().filter(|_| block.tail == Tail::Transfer)?;
         matches!(last.op.kind, Kind::Jmp | Kind::Jcc | Kind::LoopCx).then(|| region.find(last.target())).flatten()
     };
-    region.blocks.iter().enumerate().any(|(from, block)| from >= n && back(block).is_some_and(|to| to <= n))
+    let stays = |block: &Block| {
+        use Kind::*;
+        let leaves = |insn: &Insn| matches!(insn.op.kind, CallR32 | CallM32 | JmpR32 | JmpM32 | Ret32 | RetImm32);
+        let last = block.insns.last();
+        !last.is_some_and(leaves) && calls(block).is_none_or(|to| region.find(to).is_some())
+    };
+    let loops = |from: usize, to: usize| from >= n && to <= n && region.blocks[to..=from].iter().all(stays);
+    region.blocks.iter().enumerate().any(|(from, block)| back(block).is_some_and(|to| loops(from, to)))
 }
 
 /// The accesses of an instruction that translated code makes: from which register, and whether it writes.
@@ -166,7 +178,7 @@ impl Emitter<'_> {
     }
 
     /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
-    fn look_up(&mut self, size: u32, write: bool) {
+    pub(super) fn look_up(&mut self, size: u32, write: bool) {
         let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
         let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
         wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
@@ -179,7 +191,7 @@ impl Emitter<'_> {
     }
 
     /// Pushes LIN's offset in the memory block, from the entry in E.
-    fn block_offset(&mut self) {
+    pub(super) fn block_offset(&mut self) {
         wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
     }
 

@@ -13,6 +13,7 @@ pub mod region;
 pub mod services;
 #[cfg(test)]
 mod tests;
+mod x87;
 
 pub use module::module;
 
@@ -32,8 +33,10 @@ pub mod call {
     pub const EXECUTE: u32 = 3;
     pub const CONDITION: u32 = 4;
     pub const FLAGS: u32 = 5;
+    /// The functions of the x87 unit ([`direct`](crate::fpu::x87::direct)).
+    pub const X87: u32 = 6;
     /// Imports.
-    pub const IMPORTS: u32 = 6;
+    pub const IMPORTS: u32 = X87 + 33;
     /// Writes the flags into the CPU's record.
     pub const SPILL: u32 = IMPORTS;
     /// CF from a record.
@@ -86,10 +89,8 @@ pub trait Services {
 pub struct Entry {
     /// Slot of the function.
     pub slot: u32,
-    /// Offset in the page.
-    pub at: u32,
-    /// `rip` at the page's start.
-    pub vbase: u32,
+    /// `rip` at the page's start, plus the number of the block to begin with.
+    pub place: u32,
     /// Instructions that may retire.
     pub fuel: u32,
     /// EAX to EDI.
@@ -162,12 +163,17 @@ const MAX_OVERWRITTEN: usize = 4096;
 /// Entries of the jump cache.
 pub const JUMPS: u32 = 4096;
 
+/// Where an entry of a region is, in one word: the slot, and above it the number of the block.
+pub const PLACE_SHIFT: u32 = 24;
+/// The bits of the slot.
+pub const SLOT_MASK: u32 = (1 << PLACE_SHIFT) - 1;
+
 /// No linear address has so high a mode above it.
 const NO_JUMP: [u64; 2] = [u64::MAX; 2];
 
 /// Where translated code finds other translated code by its linear address, without leaving for the run loop.
 /// An entry is a key (linear address, and above it the mode), what to add to a linear address of that page to get its
-/// offset in the memory block, and above that a slot. It holds while the fetch TLB says the same of the page, so a load
+/// offset in the memory block, and above that a place. It holds while the fetch TLB says the same of the page, so a load
 /// of CR3 costs nothing here; entries of code that was overwritten are dropped.
 #[derive(Debug)]
 struct JumpCache {
@@ -180,9 +186,10 @@ impl JumpCache {
     }
 
     /// Enters a jump to the region that begins at `offset`; what was there: 0 the same, 1 another address, 2 another region.
-    fn set(&mut self, lin: u32, mode: u32, offset: u32, slot: u32) -> usize {
+    fn set(&mut self, lin: u32, mode: u32, offset: u32, place: u32) -> usize {
         let entry = &mut self.entries[((lin ^ lin >> 12) & (JUMPS - 1)) as usize];
-        let new = [u64::from(lin) | u64::from(mode) << 32, u64::from(offset.wrapping_sub(lin)) | u64::from(slot) << 32];
+        let new =
+            [u64::from(lin) | u64::from(mode) << 32, u64::from(offset.wrapping_sub(lin)) | u64::from(place) << 32];
         let found = if *entry == new { 0 } else { 1 + usize::from(entry[0] == new[0]) };
         *entry = new;
         found
@@ -201,8 +208,9 @@ impl JumpCache {
 #[derive(Debug)]
 struct Pending {
     page: u32,
-    body: Vec<u8>,
-    keys: Vec<u64>,
+    body: emit::Body,
+    /// Entries, and the numbers of their blocks.
+    keys: Vec<(u64, u32)>,
 }
 
 /// The translation cache of one vCPU.
@@ -215,7 +223,7 @@ pub struct Jit {
     ops: Vec<Op>,
     next_slot: u32,
     held: u64,
-    /// (block offset of an entry | mode << 32) to slot.
+    /// (block offset of an entry | mode << 32) to its place.
     entries: Table<u32>,
     /// Page to the keys of its entries.
     by_page: Table<Vec<u64>>,
@@ -233,7 +241,7 @@ pub enum Hot {
     Runs(u32),
     /// Ask again after so many executions.
     Later(u32),
-    /// A module was made: the blocks at these entries are in these slots now.
+    /// A module was made: the blocks at these entries are at these places now.
     Made(Vec<(u64, u32)>),
     /// Everything was dropped.
     Dropped,
@@ -287,9 +295,9 @@ impl Jit {
         mixed as u32 % (self.heat.threshold + 1)
     }
 
-    /// The slot of the region that can be entered at `key`.
+    /// The place of the region that can be entered at `key`.
     #[must_use]
-    pub fn slot(&self, key: u64) -> Option<u32> {
+    pub fn place(&self, key: u64) -> Option<u32> {
         self.entries.get(&key).copied()
     }
 
@@ -310,8 +318,8 @@ impl Jit {
         executed: impl Fn(u32) -> bool,
     ) -> Hot {
         let key = u64::from(offset) | u64::from(mode_bits) << 32;
-        if let Some(slot) = self.slot(key) {
-            return Hot::Runs(slot);
+        if let Some(place) = self.place(key) {
+            return Hot::Runs(place);
         }
         if !Self::takes(mode_bits) {
             return Hot::Later(u32::MAX);
@@ -320,7 +328,7 @@ impl Jit {
             self.clear();
             return Hot::Dropped;
         }
-        if self.pending.iter().any(|p| p.keys.contains(&key)) {
+        if self.pending.iter().any(|p| p.keys.iter().any(|&(k, _)| k == key)) {
             return Hot::Made(self.flush());
         }
         let mut page = vec![0; 4096];
@@ -341,7 +349,10 @@ impl Jit {
             mem.mark_code(start + at, len);
         }
         let body = emit::emit(&region, &self.layout, mode_bits, &mut self.ops);
-        let keys = region.entries().map(|at| u64::from(start + u32::from(at)) | u64::from(mode_bits) << 32).collect();
+        let keys = region
+            .entries()
+            .map(|(at, n)| (u64::from(start + u32::from(at)) | u64::from(mode_bits) << 32, n))
+            .collect();
         self.pending.push(Pending { page: start >> 12, body, keys });
         self.counters.translated += 1;
         let batch = if self.heat.threshold < PATIENCE / 4 { 1 } else { BATCH };
@@ -351,13 +362,14 @@ impl Jit {
         Hot::Later(PATIENCE)
     }
 
-    /// Makes a module of what waits. Returns its entries and their slots.
+    /// Makes a module of what waits. Returns its entries and their places.
     fn flush(&mut self) -> Vec<(u64, u32)> {
         let pending = std::mem::take(&mut self.pending);
-        let bodies: Vec<&[u8]> = pending.iter().map(|p| p.body.as_slice()).collect();
-        let bytes = module(&self.layout, self.next_slot, &bodies);
         let first = self.next_slot;
-        let end = first + bodies.len() as u32;
+        let end = first + pending.len() as u32;
+        let (bodies, entries): (Vec<_>, Vec<_>) =
+            pending.into_iter().zip(first..).map(|(p, slot)| (p.body.placed(slot), (p.page, p.keys, slot))).unzip();
+        let bytes = module(&self.layout, first, &bodies);
         self.counters.modules += 1;
         self.counters.bytes += bytes.len() as u64;
         self.held += bytes.len() as u64;
@@ -366,13 +378,14 @@ impl Jit {
         }
         let mut made = Vec::new();
         self.next_slot = end;
-        for (p, slot) in pending.iter().zip(first..) {
-            for key in &p.keys {
+        for (page, keys, slot) in entries {
+            for (key, block) in keys {
                 // An older region that holds this entry stays the one: its callers are settled on it.
-                if let Vacant(entry) = self.entries.entry(*key) {
-                    entry.insert(slot);
-                    self.by_page.entry(p.page.into()).or_default().push(*key);
-                    made.push((*key, slot));
+                if let Vacant(entry) = self.entries.entry(key) {
+                    let place = slot | block << PLACE_SHIFT;
+                    entry.insert(place);
+                    self.by_page.entry(page.into()).or_default().push(key);
+                    made.push((key, place));
                 }
             }
         }
@@ -413,26 +426,26 @@ impl Jit {
 }
 
 impl Cpu {
-    /// Runs the region in `slot`, which holds the code at `rip`, that is at `offset` in the memory block; returns why it came
+    /// Runs the region at `place`, which holds the code at `rip`, that is at `offset` in the memory block; returns why it came
     /// back ([`leave`]). `icount` is exact.
     pub(crate) fn run_region<B: CpuBus>(
         &mut self,
         bus: &mut B,
         jit: &mut Jit,
-        slot: u32,
+        place: u32,
         offset: u32,
         until: u64,
     ) -> u32 {
         let lin = (self.rip as u32).wrapping_add(self.derived.base[1] as u32);
         let fuel = (until - self.icount).min(1 << 30) as u32;
         let entry = Entry {
-            slot,
-            at: lin & 0xfff,
-            vbase: (self.rip as u32).wrapping_sub(lin & 0xfff),
+            slot: place & SLOT_MASK,
+            // In flat code the two addresses are one.
+            place: lin & !0xfff | place >> PLACE_SHIFT,
             fuel,
             registers: std::array::from_fn(|r| self.reg32(r)),
         };
-        let found = jit.jumps.set(lin, self.derived.mode, offset, slot);
+        let found = jit.jumps.set(lin, self.derived.mode, offset, place);
         let Jit { host, ops, counters, .. } = jit;
         counters.known[found] += 1;
         let why = host.enter(&entry, &mut services::Running { cpu: self, bus, ops });

@@ -3,6 +3,7 @@
 
 use super::emit::{carry_function, signature, spill_function};
 use super::{Layout, call};
+use crate::fpu::x87::direct;
 use wasm_encoder::{
     CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, MemoryType, Module,
     RefType, TableType, TypeSection, ValType,
@@ -18,6 +19,7 @@ mod types {
     pub const CONDITION: u32 = 5;
     pub const FLAGS: u32 = 6;
     pub const CARRY: u32 = 7;
+    pub const OPERAND: u32 = 8;
 }
 
 /// All pages that a 32-bit memory has.
@@ -25,7 +27,7 @@ const MAX_PAGES: u64 = 65536;
 
 /// The module of some regions' bodies, which go into the table from `slot` on.
 #[must_use]
-pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
+pub fn module(layout: &Layout, slot: u32, bodies: &[Vec<u8>]) -> Vec<u8> {
     use ValType::{I32, I64};
     let mut types = TypeSection::new();
     let (parameters, results) = signature();
@@ -37,6 +39,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
     types.ty().function([I32; 1], [I32]);
     types.ty().function([], [I32]);
     types.ty().function([I32; 4], [I32]);
+    types.ty().function([I32, I64, I32], [I32]);
 
     let mut imports = ImportSection::new();
     for (name, ty) in [
@@ -47,6 +50,14 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[&[u8]]) -> Vec<u8> {
         ("condition", types::CONDITION),
         ("flags", types::FLAGS),
     ] {
+        imports.import("e", name, EntityType::Function(ty));
+    }
+    for (name, signature, _) in direct::functions() {
+        let ty = match signature {
+            direct::Signature::Registers => types::STORE,
+            direct::Signature::Operand => types::OPERAND,
+            direct::Signature::Value => types::LOAD,
+        };
         imports.import("e", name, EntityType::Function(ty));
     }
     let maximum = layout.shared.then_some(MAX_PAGES);

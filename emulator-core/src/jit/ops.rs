@@ -274,6 +274,7 @@ impl Emitter<'_> {
                     local_get(local::T0) local_set(local::RIP));
                 self.go_to_rip();
             }
+            X87Reg | X87Load | X87Store | Fwait => self.x87(insn),
             // `translated` names the kinds above and no others.
             _ => self.fault(),
         }
@@ -571,7 +572,7 @@ impl Emitter<'_> {
     }
 
     /// The flags on the stack become the record.
-    fn set_eager(&mut self) {
+    pub(super) fn set_eager(&mut self) {
         wasm!(self; local_set(local::A) i32_const(0) local_set(local::RES));
     }
 

@@ -97,9 +97,9 @@ impl Region {
         })
     }
 
-    /// Offsets at which it can be entered.
-    pub fn entries(&self) -> impl Iterator<Item = u16> {
-        self.blocks.iter().filter(|b| b.entry).map(|b| b.at)
+    /// Offsets at which it can be entered, and the numbers of their blocks.
+    pub fn entries(&self) -> impl Iterator<Item = (u16, u32)> {
+        self.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, n)| (b.at, n))
     }
 }
 

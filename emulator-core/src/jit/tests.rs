@@ -25,7 +25,7 @@ fn emitted(region: &Region, user: bool) -> Vec<u8> {
     let mut ops = Vec::new();
     let mode = if user { FLAT | mode::USER } else { FLAT };
     let body = emit::emit(region, &LAYOUT, mode, &mut ops);
-    module(&LAYOUT, 7, &[&body])
+    module(&LAYOUT, 7, &[body.placed(7)])
 }
 
 fn validate(bytes: &[u8]) {
@@ -121,7 +121,7 @@ fn flags_overwritten_before_an_exit_are_not_recorded() {
 }
 
 /// Small regions whose bytes are pinned.
-const GOLDEN: [(&str, &[u8]); 12] = [
+const GOLDEN: [(&str, &[u8]); 13] = [
     ("loop", &[0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0xc3]),
     ("load-store", &[0x8b, 0x43, 0x08, 0x89, 0x44, 0x8b, 0x04, 0xc3]),
     ("modify", &[0x01, 0x03, 0xff, 0x06, 0xc3]),
@@ -133,12 +133,16 @@ const GOLDEN: [(&str, &[u8]); 12] = [
     ("conditions", &[0x39, 0xd8, 0x0f, 0x9c, 0xc0, 0x0f, 0x46, 0xc8, 0x7e, 0xf6, 0xc3]),
     ("call", &[0xe8, 0x10, 0x00, 0x00, 0x00, 0xff, 0xd0, 0xc3]),
     ("segment", &[0x65, 0xa1, 0x14, 0x00, 0x00, 0x00, 0xc3]),
-    ("interpreted", &[0xdd, 0x03, 0xf3, 0xa4, 0x9c, 0xc3]),
+    ("interpreted", &[0xdb, 0x2b, 0xf3, 0xa4, 0x9c, 0xc3]),
+    // fld qword [ebx]; fmul st1; fstp dword [esi]; fucomi st1; jp; ret
+    ("x87", &[0xdd, 0x03, 0xd8, 0xc9, 0xd9, 0x1e, 0xdb, 0xe9, 0x7a, 0xf6, 0xc3]),
 ];
 
 /// A module's functions as text, with the CPU's fields by name: where the compiler puts them is no matter.
 fn text(bytes: &[u8]) -> String {
+    use crate::cpu::segment::Segment;
     use crate::cpu::state::Cpu;
+    use crate::fpu::x87::field;
     use std::mem::offset_of;
     let gpr = (0..8).map(|r| (offset_of!(Cpu, gpr) + 8 * r, format!("gpr{r}")));
     let seg = (0..6).flat_map(|s| {
@@ -154,18 +158,35 @@ fn text(bytes: &[u8]) -> String {
         (offset_of!(Cpu, lazy.op), "lazy.op"),
         (offset_of!(Cpu, lazy.res), "lazy.res"),
         (offset_of!(Cpu, lazy.src), "lazy.src"),
+        (offset_of!(Cpu, cr0), "cr0"),
         (offset_of!(Cpu, tlb.read), "tlb.read"),
         (offset_of!(Cpu, tlb.write), "tlb.write"),
         (offset_of!(Cpu, tlb.fetch), "tlb.fetch"),
     ];
-    let fields: Vec<(usize, String)> =
-        gpr.chain(seg).chain(others.map(|(offset, name)| (offset, name.to_owned()))).collect();
+    let unit = [
+        (field::SW, "x87.sw"),
+        (field::FIP, "x87.fip"),
+        (field::FCS, "x87.fcs"),
+        (field::FOP, "x87.fop"),
+        (field::FDP, "x87.fdp"),
+        (field::FDS, "x87.fds"),
+    ];
+    let unit = unit.map(|(offset, name)| (offset_of!(Cpu, x87) + offset, name.to_owned()));
+    let selector = |s: usize| offset_of!(Cpu, seg) + s * size_of::<Segment>() + offset_of!(Segment, selector);
+    let selectors = (0..6).map(|s| (selector(s), format!("selector{s}")));
+    let fields: Vec<(usize, String)> = gpr
+        .chain(seg)
+        .chain(unit)
+        .chain(selectors)
+        .chain(others.map(|(offset, name)| (offset, name.to_owned())))
+        .collect();
     let mut out = String::new();
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
         let Ok(wasmparser::Payload::CodeSectionEntry(body)) = payload else { continue };
         out += "function\n";
         for operator in body.get_operators_reader().expect("valid").into_iter().flatten() {
-            let mut line = format!("{operator:?}");
+            let unit = LAYOUT.cpu as usize + offset_of!(Cpu, x87);
+            let mut line = format!("{operator:?}").replace(&format!("value: {unit} "), "x87 ");
             for (offset, name) in &fields {
                 line = line.replace(&format!("offset: {},", LAYOUT.cpu as usize + offset), &format!("{name},"));
             }

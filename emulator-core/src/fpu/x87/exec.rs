@@ -249,7 +249,7 @@ impl X87 {
 /// A memory operand as a register value, and what widening it raised. A signalling NaN keeps
 /// ranking as one.
 #[inline(always)]
-fn widened(load: impl FnOnce(&mut Env) -> F80) -> (F80, u16) {
+pub(super) fn widened(load: impl FnOnce(&mut Env) -> F80) -> (F80, u16) {
     let mut env = Env::new(0);
     let value = load(&mut env);
     let quiet_bit = if env.flags & IE != 0 { 1 << 62 } else { 0 };
