@@ -241,6 +241,19 @@ impl Cpu {
     /// instruction's.
     fn fetch<B: CpuBus>(&mut self, bus: &mut B) -> (u128, usize, Option<Fault>) {
         let lin = self.linear_ip();
+        // Mostly all of it lies in one page of memory.
+        let whole = MAX_LEN as u32 + 1;
+        if lin % PAGE as u32 <= PAGE as u32 - whole && self.rip + u64::from(whole) <= u64::from(self.seg[1].limit) {
+            match self.fetch_offset(bus, lin) {
+                Ok(Some(offset)) => {
+                    let mut bytes = [0; MAX_LEN + 1];
+                    bus.mem().block().read(offset, &mut bytes[..MAX_LEN]);
+                    return (u128::from_le_bytes(bytes), MAX_LEN, None);
+                }
+                Ok(None) => {}
+                Err(fault) => return (0, 0, Some(fault)),
+            }
+        }
         let (mut bytes, mut n) = (0u128, 0);
         while n < MAX_LEN {
             if self.rip + n as u64 > u64::from(self.seg[1].limit) {

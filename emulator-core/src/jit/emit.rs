@@ -10,7 +10,7 @@ use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
-use crate::cpu::op::{Kind, Op};
+use crate::cpu::op::{Kind, Op, System};
 use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
@@ -43,8 +43,12 @@ pub mod local {
     pub const I64: u32 = 2;
     /// Offset of the last x87 memory operand.
     pub const FDP: u32 = 25;
+    /// The result of binary64 arithmetic.
+    pub const R: u32 = 26;
+    /// The second operand of a SIMD instruction.
+    pub const V: u32 = 27;
     /// The first of the windows'.
-    pub const WINDOWS: u32 = FDP + 1;
+    pub const WINDOWS: u32 = V + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -184,9 +188,16 @@ impl Emitter<'_> {
 
     /// Declares locals.
     fn locals(&mut self) {
-        3u32.encode(&mut self.out);
-        let more = 1 + self.windows.locals();
-        for (count, kind) in [(local::I32, ValType::I32), (local::I64, ValType::I64), (more, ValType::I32)] {
+        let groups = [
+            (local::I32, ValType::I32),
+            (local::I64, ValType::I64),
+            (1, ValType::I32),
+            (1, ValType::I64),
+            (1, ValType::V128),
+            (self.windows.locals(), ValType::I32),
+        ];
+        (groups.len() as u32).encode(&mut self.out);
+        for (count, kind) in groups {
             count.encode(&mut self.out);
             kind.encode(&mut self.out);
         }
@@ -517,6 +528,12 @@ impl Emitter<'_> {
         // What the instruction may leave changed when it stops on the way must be in the CPU's fields.
         if flow::writes(&op) == flow::Writes::Memory {
             self.spill_flags();
+        }
+        if op.kind == Kind::Alone && op.system() == System::Rdtsc {
+            // What this and the following instructions of the block took is not used up yet.
+            let fuel = at(self.cpu(offset_of!(Cpu, fuel)));
+            let back = (self.position >> 12) as i32;
+            wasm!(self; i32_const(0) local_get(local::FUEL) i32_const(back) i32_add() i32_store(fuel));
         }
         let number = self.ops.len() as i32;
         self.ops.push(op);

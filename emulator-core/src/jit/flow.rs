@@ -137,6 +137,7 @@ pub fn translated(op: &Op) -> bool {
         UnaryE => op.imm & 0xff <= Unary::Neg as u32,
         Movx16From8E => true,
         X87Reg | X87Load | X87Store | Fwait => super::x87::translated(op),
+        Simd => super::simd::translated(op),
         _ => false,
     }
 }

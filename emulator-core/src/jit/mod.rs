@@ -11,6 +11,7 @@ mod module;
 mod ops;
 pub mod region;
 pub mod services;
+mod simd;
 #[cfg(test)]
 mod tests;
 mod x87;
@@ -122,7 +123,7 @@ pub struct Heat {
 
 impl Default for Heat {
     fn default() -> Self {
-        Self { threshold: 600, seed: 0 }
+        Self { threshold: 4000, seed: 0 }
     }
 }
 
@@ -448,7 +449,7 @@ impl Cpu {
         let found = jit.jumps.set(lin, self.derived.mode, offset, place);
         let Jit { host, ops, counters, .. } = jit;
         counters.known[found] += 1;
-        let why = host.enter(&entry, &mut services::Running { cpu: self, bus, ops });
+        let why = host.enter(&entry, &mut services::Running { cpu: self, bus, ops, fuel });
         let retired = u64::from(fuel.wrapping_sub(self.fuel));
         self.icount += retired;
         counters.entered += 1;

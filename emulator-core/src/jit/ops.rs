@@ -275,6 +275,7 @@ impl Emitter<'_> {
                 self.go_to_rip();
             }
             X87Reg | X87Load | X87Store | Fwait => self.x87(insn),
+            Simd => self.simd(insn),
             // `translated` names the kinds above and no others.
             _ => self.fault(),
         }

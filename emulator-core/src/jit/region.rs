@@ -109,7 +109,7 @@ pub fn runs_alone(op: &Op) -> bool {
     use Kind::*;
     match op.kind {
         Alone => match op.system() {
-            System::Pushf | System::Popf | System::Cli | System::PushSeg | System::MovFromSeg => false,
+            System::Pushf | System::Popf | System::Cli | System::PushSeg | System::MovFromSeg | System::Rdtsc => false,
             // FS and GS have no part in the mode.
             System::MovToSeg | System::PopSeg => op.a < 4,
             _ => true,

@@ -18,6 +18,8 @@ pub struct Running<'a, B> {
     pub bus: &'a mut B,
     /// The instructions that regions leave to the interpreter.
     pub ops: &'a [Op],
+    /// What the region was given.
+    pub fuel: u32,
 }
 
 /// The instruction must be executed alone.
@@ -57,6 +59,9 @@ impl<B: CpuBus> Services for Running<'_, B> {
     fn execute(&mut self, number: u32, rip: u32) -> u32 {
         let Some(op) = self.ops.get(number as usize) else { return 1 };
         self.cpu.rip = rip.into();
+        if op.kind == Kind::Alone && op.system() == System::Rdtsc {
+            return u32::from(self.read_time(op).is_err());
+        }
         match self.cpu.exec_left(self.bus, op) {
             Ok(true) => 0,
             Ok(false) => 2,
@@ -70,6 +75,17 @@ impl<B: CpuBus> Services for Running<'_, B> {
 
     fn flags(&mut self) -> u32 {
         self.cpu.lazy.flags()
+    }
+}
+
+impl<B: CpuBus> Running<'_, B> {
+    /// RDTSC: the region has told what is left of its fuel, so the count is exact.
+    fn read_time(&mut self, op: &Op) -> Exec {
+        let count = self.cpu.icount;
+        self.cpu.icount += u64::from(self.fuel.wrapping_sub(self.cpu.fuel));
+        let done = self.cpu.exec_alone(self.bus, op);
+        self.cpu.icount = count;
+        done
     }
 }
 

@@ -22,6 +22,8 @@ use wasm_encoder::InstructionSink;
 pub(super) struct Unit {
     /// It can be used and nothing is pending.
     usable: bool,
+    /// SSE can be used.
+    pub(super) sse: bool,
     /// An instruction of the unit follows in the block.
     more: bool,
     /// The last instruction, if its pointers are still to be written: its offset in the page and opcode.
@@ -94,7 +96,7 @@ impl Emitter<'_> {
 
     /// A block begins, or an instruction that may have changed anything in the unit was interpreted.
     pub(super) fn x87_forget(&mut self) {
-        self.unit.usable = false;
+        (self.unit.usable, self.unit.sse) = (false, false);
     }
 
     /// Writes the pointers that are not written yet.
