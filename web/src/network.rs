@@ -39,6 +39,8 @@ impl Card for Machine {
 pub struct Network {
     waiting: VecDeque<Vec<u8>>,
     dropped: u64,
+    /// Frames that the card had sent and received at the last count.
+    passed: u64,
 }
 
 impl Network {
@@ -76,14 +78,16 @@ impl Network {
         self.waiting.clear();
     }
 
-    /// Enters the counters in the header.
-    pub fn count(&self, machine: &Machine, header: &Header) {
-        let Some(counters) = machine.network_counters() else { return };
+    /// Enters the counters in the header. Returns whether frames passed the card since the last time.
+    pub fn count(&mut self, machine: &Machine, header: &Header) -> bool {
+        let Some(counters) = machine.network_counters() else { return false };
         header.count(counter::NET_IN_FRAMES, counters.to_guest.frames);
         header.count(counter::NET_IN_BYTES, counters.to_guest.bytes);
         header.count(counter::NET_OUT_FRAMES, counters.from_guest.frames);
         header.count(counter::NET_OUT_BYTES, counters.from_guest.bytes);
         header.count(counter::NET_DROPPED, self.dropped + counters.to_guest.dropped + counters.from_guest.dropped);
+        let passed = counters.to_guest.frames + counters.from_guest.frames;
+        std::mem::replace(&mut self.passed, passed) != passed
     }
 }
 
@@ -142,10 +146,10 @@ mod tests {
         let header = Header::default();
         let ring = OutputRing::new(&header);
         let (network, mut card) = (Network::default(), Fake::default());
-        card.sends.extend((0..100).map(|_| vec![7; MAX_FRAME]));
+        card.sends.extend((0..400).map(|_| vec![7; MAX_FRAME]));
         assert!(!network.collect(&mut card, &ring, &header));
         let fit = crate::rings::RING_LEN as usize / (MAX_FRAME + 4);
-        assert_eq!(card.sends.len(), 100 - fit);
+        assert_eq!(card.sends.len(), 400 - fit);
         header.set(word::OUTPUT_HEAD, header.get(word::OUTPUT_TAIL));
         card.sends.truncate(3);
         assert!(network.collect(&mut card, &ring, &header));

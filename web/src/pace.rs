@@ -20,6 +20,10 @@ pub enum State {
 
 /// Milliseconds that a slice should take: short enough for smooth input and screen, long enough to cost nothing.
 const SLICE_MS: f64 = 6.0;
+/// And while frames come and go: they change hands between two slices, and the other end's acknowledgements with them.
+const TRAFFIC_SLICE_MS: f64 = 1.5;
+/// How long after a frame the next ones are expected.
+const TRAFFIC_MS: f64 = 20.0;
 const MIN_BUDGET: f64 = 2_000.0;
 const MAX_BUDGET: f64 = 50_000_000.0;
 /// No two drawings within this time.
@@ -75,6 +79,10 @@ pub struct Pace {
     paused_at: f64,
     budget: f64,
     began: f64,
+    /// When a frame of the network last came or went.
+    traffic_at: f64,
+    /// What the slice that runs should take.
+    goal: f64,
     drawn_at: f64,
     /// Pixels that changed then.
     drawn: f64,
@@ -96,6 +104,8 @@ impl Default for Pace {
             paused_at: 0.0,
             budget: 500_000.0,
             began: 0.0,
+            traffic_at: f64::NEG_INFINITY,
+            goal: SLICE_MS,
             drawn_at: f64::NEG_INFINITY,
             drawn: 0.0,
             still: false,
@@ -156,7 +166,8 @@ impl Pace {
         if let Some(since) = self.asleep_since.take() {
             self.slept += (now - since).max(0.0);
         }
-        (self.budget as u64, self.guest_ns(now))
+        self.goal = if now - self.traffic_at < TRAFFIC_MS { TRAFFIC_SLICE_MS } else { SLICE_MS };
+        ((self.budget * self.goal / SLICE_MS).max(MIN_BUDGET) as u64, self.guest_ns(now))
     }
 
     /// The host time that the guest sees, in nanoseconds.
@@ -191,9 +202,14 @@ impl Pace {
         }
     }
 
+    /// Frames of the network came or went.
+    pub fn traffic(&mut self, now: f64) {
+        self.traffic_at = now;
+    }
+
     /// `took`: milliseconds of a slice that used its budget up.
     fn adapt(&mut self, took: f64) {
-        let ideal = self.budget * SLICE_MS / took.max(0.05);
+        let ideal = self.budget * self.goal / took.max(0.05);
         let next = ideal.min(self.budget * 2.0);
         self.budget = ((self.budget + next) / 2.0).clamp(MIN_BUDGET, MAX_BUDGET).round();
     }
@@ -314,6 +330,23 @@ mod tests {
             pace.end(now, End::Budget);
         }
         let (budget, _) = pace.begin(now);
+        assert!((500_000..700_000).contains(&budget), "{budget}");
+    }
+
+    #[test]
+    fn slices_are_short_while_frames_come_and_go() {
+        let mut pace = Pace::default();
+        pace.start(0.0, 0);
+        let mut now = 0.0;
+        let mut budget = 0;
+        for _ in 0..200 {
+            pace.traffic(now);
+            budget = pace.begin(now).0;
+            now += budget as f64 / 100_000.0;
+            pace.end(now, End::Budget);
+        }
+        assert!((130_000..170_000).contains(&budget), "{budget}");
+        let (budget, _) = pace.begin(now + TRAFFIC_MS);
         assert!((500_000..700_000).contains(&budget), "{budget}");
     }
 

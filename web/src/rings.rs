@@ -23,8 +23,8 @@ use crate::header::{Header, word};
 use std::sync::atomic::AtomicU8;
 use tab86_pool::Ring;
 
-/// Bytes of each ring.
-pub const RING_LEN: u32 = 1 << 16;
+/// Bytes of each ring: 172 frames of full size, more than what a TCP connection of the relay has on its way.
+pub const RING_LEN: u32 = 1 << 18;
 pub use tab86_pool::MAX_PAYLOAD;
 
 /// Kinds of records.

@@ -170,7 +170,9 @@ impl Vm {
         let sent_all = self.network.collect(&mut self.machine, &self.output, &self.header);
         // The slice made room for more.
         let more = self.network.deliver(&mut self.machine);
-        self.network.count(&self.machine, &self.header);
+        if self.network.count(&self.machine, &self.header) {
+            self.pace.traffic(now);
+        }
         self.slices += 1;
         self.header.count(counter::INSTRUCTIONS, self.machine.instructions());
         self.header.count(counter::VIRTUAL_NS, self.machine.now());

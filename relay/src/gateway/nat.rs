@@ -25,8 +25,9 @@ use crate::port::{Port, lock};
 use crate::shared::{ConnectError, Shared};
 use crate::switch::{Mac, PortId};
 
-/// Packets that wait for a connection: what a full default window holds. TCP repeats what is dropped beyond.
-const INBOX: usize = 128;
+/// Packets that wait for a connection: what a full default window holds, also of a guest whose programs write 1 KiB at a
+/// time and its acknowledgements of what comes. TCP repeats what is dropped beyond.
+const INBOX: usize = 256;
 /// Packets taken from the inbox before the stack is polled.
 const AT_ONCE: usize = 32;
 /// DNS over UDP is one question and one answer: its association is soon useless.
