@@ -165,7 +165,7 @@ impl Machine {
         let mut look_at = self.host_clock.map_or(u64::MAX, |_| self.board.clock.next_look(self.instructions()));
         if let Some(since) = self.asleep_since.take() {
             self.idle += begun - since;
-            self.slack.slept(begun - since, begun);
+            self.slack.slept(begun, self.cpus[0].icount);
             if self.slack.idles() {
                 self.code.calm(self.cpus[0].icount);
             }

@@ -14,13 +14,18 @@ const WORK: u64 = 20;
 /// Idle windows in a row until the whole slack is allowed.
 const LEVELS: u64 = 3;
 
+/// Nanoseconds that an instruction counts as, whatever it took: what runs after a sleep finds cold caches, and a host
+/// that has no time for a machine must not make it look busy.
+const INSTRUCTION: VirtTime = 8;
+
 /// Watches how idle a guest is and allows slack accordingly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TimerSlack {
     limit: VirtTime,
     level: u64,
     window_start: VirtTime,
-    idle_in_window: VirtTime,
+    /// Instructions retired at the first sleep of the window.
+    count: Option<u64>,
 }
 
 impl TimerSlack {
@@ -29,15 +34,15 @@ impl TimerSlack {
         self.limit = limit;
     }
 
-    /// The guest slept for `span`, until `now`.
-    pub fn slept(&mut self, span: VirtTime, now: VirtTime) {
-        self.idle_in_window += span;
+    /// The guest slept until `now`, with `count` instructions retired.
+    pub fn slept(&mut self, now: VirtTime, count: u64) {
+        let executed = count.saturating_sub(*self.count.get_or_insert(count));
         let window = now.saturating_sub(self.window_start);
         if window >= WINDOW {
-            let worked = window.saturating_sub(self.idle_in_window);
+            let worked = executed.saturating_mul(INSTRUCTION);
             self.level = if worked <= window / WORK { (self.level + 1).min(LEVELS) } else { 0 };
             self.window_start = now;
-            self.idle_in_window = 0;
+            self.count = Some(count);
         }
     }
 
@@ -45,7 +50,7 @@ impl TimerSlack {
     pub fn disturb(&mut self, now: VirtTime) {
         self.level = 0;
         self.window_start = now;
-        self.idle_in_window = 0;
+        self.count = None;
     }
 
     /// Whether the guest has done next to nothing for a while.
@@ -67,10 +72,14 @@ mod tests {
 
     const MS: VirtTime = 1_000_000;
 
-    /// Ticks of 4 ms for a second, of which `work` nanoseconds each are work.
+    /// Ticks of 4 ms for a second, with so much work in each.
     fn second(slack: &mut TimerSlack, from: VirtTime, work: VirtTime) -> VirtTime {
+        let count = |at: VirtTime| at / (4 * MS) * work / INSTRUCTION;
+        // Some work was done before, at whatever pace.
+        slack.count = slack.count.map(|_| count(from));
         for tick in 1..=250 {
-            slack.slept(4 * MS - work, from + tick * 4 * MS);
+            let now = from + tick * 4 * MS;
+            slack.slept(now, count(now));
         }
         from + SECOND
     }
