@@ -89,7 +89,7 @@ impl Machine {
     /// When the configuration is impossible; nothing is kept then.
     pub fn new(config: MachineConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        let model = config.cpu.unwrap_or(CpuModel::PentiumIII);
+        let model = config.cpu.unwrap_or(CpuModel::Pentium4);
         let fw_cfg = firmware::fw_cfg(&config)?;
         let mem = Memory::new(config.memory as u32 & !0xfff, &config.bios);
         let mut board =
