@@ -41,8 +41,11 @@ pub struct Clock {
     mode: ClockMode,
     base_time: VirtTime,
     base_count: u64,
-    /// Nanoseconds per instruction, [`FRACTION`] fraction bits.
+    /// Nanoseconds of virtual time per instruction, [`FRACTION`] fraction bits.
     rate: u64,
+    /// The same of host time, as learned.
+    #[serde(default = "Clock::first_pace")]
+    pace: u64,
     /// Host time minus virtual time, once a slice told the host's time.
     host_offset: Option<i128>,
     /// Count and host time at the start of a slice whose end was not told yet.
@@ -53,14 +56,19 @@ impl Clock {
     /// A clock at time 0 and count 0.
     #[must_use]
     pub fn new(mode: ClockMode) -> Self {
-        Self { mode, base_time: 0, base_count: 0, rate: DETERMINISTIC_NS << FRACTION, host_offset: None, slice: None }
+        let rate = DETERMINISTIC_NS << FRACTION;
+        Self { mode, base_time: 0, base_count: 0, rate, pace: Self::first_pace(), host_offset: None, slice: None }
+    }
+
+    fn first_pace() -> u64 {
+        DETERMINISTIC_NS << FRACTION
     }
 
     /// Whether a clock from a snapshot can be one.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let limit = 1 << 60;
-        (1..=1 << 20).contains(&self.rate) && self.base_time < limit && self.base_count < limit
+        (1..=1 << 20).contains(&self.rate) && (1..=1 << 20).contains(&self.pace) && self.base_time < limit && self.base_count < limit
     }
 
     /// Forgets the host's time: the next slice tells it anew.
@@ -139,33 +147,19 @@ impl Clock {
         if executed <= LEARN_FROM {
             return false;
         }
+        let pace = |span: u64| {
+            let pace = (u128::from(span) << FRACTION) / u128::from(executed);
+            pace.clamp(PACES.0.into(), PACES.1.into()) as u64
+        };
         if spent < LEARN_SPAN {
             // Too short to tell the pace, but it is no slower than this.
-            let bound = (u128::from(spent + LEARN_SPAN) << FRACTION) / u128::from(executed);
-            if bound < self.rate.into() {
-                self.set_rate(count, bound as u64);
-            }
+            self.pace = self.pace.min(pace(spent + LEARN_SPAN));
             return false;
         }
-        let pace = (u128::from(spent) << FRACTION) / u128::from(executed);
-        let pace = pace.clamp(PACES.0.into(), PACES.1.into()) as u64;
-        // A little slow, so that time rarely runs ahead; and slower at once, but faster only by and by.
-        let pace = pace * 15 / 16;
-        let mut rate = if pace < self.rate { pace } else { (3 * self.rate + pace) / 4 };
-        if let Some(offset) = self.host_offset {
-            let ahead = i128::from(self.time_at(count)) - (i128::from(host) - offset);
-            let left = CATCH_UP.saturating_sub(u64::try_from(ahead).unwrap_or(0)).max(CATCH_UP / 8);
-            rate = (u128::from(rate) * u128::from(left) / u128::from(CATCH_UP)) as u64;
-        }
-        self.set_rate(count, rate);
+        // Faster at once, and slower by and by.
+        let pace = pace(spent);
+        self.pace = if pace < self.pace { pace } else { (3 * self.pace + pace) / 4 };
         true
-    }
-
-    /// Another pace from `count` on, with the same time at this very moment.
-    fn set_rate(&mut self, count: u64, rate: u64) {
-        self.base_time = self.time_at(count);
-        self.base_count = count;
-        self.rate = rate.max(1);
     }
 
     /// Puts the time on the host's.
@@ -176,12 +170,15 @@ impl Clock {
             return;
         };
         let wall = u64::try_from(i128::from(host) - *offset).unwrap_or(0);
-        // Time that ran ahead of the host waits for it.
         let behind = wall.saturating_sub(now);
         let step = behind.min(MAX_STEP);
         *offset += i128::from(behind - step);
         self.base_time = now + step;
         self.base_count = count;
+        // A little slow, so that time rarely runs ahead; time that did all but waits for the host, whatever the pace turns
+        // out to be: a guest may go from slow work to fast a thousand times a second.
+        let left = CATCH_UP.saturating_sub(now.saturating_sub(wall)).max(CATCH_UP / 256);
+        self.rate = (u128::from(self.pace * 15 / 16) * u128::from(left) / u128::from(CATCH_UP)).max(1) as u64;
     }
 
     /// The host's time at which the virtual time will be `time` if the guest sleeps until then. `None` with the
@@ -267,6 +264,20 @@ mod tests {
             let settled = drive(&mut c, &mut count, &mut host, 50e6, pace);
             assert!(settled < 1_500_000, "{pace} ns: {settled} ns away");
         }
+    }
+
+    #[test]
+    fn time_does_not_run_away_from_a_guest_that_is_slow_and_fast_in_turns() {
+        let mut c = Clock::new(ClockMode::Realtime);
+        let (mut count, mut host) = (0, 0.0);
+        c.begin_slice(0, 0);
+        for _ in 0..300 {
+            for pace in [100.0, 0.5] {
+                let most = drive(&mut c, &mut count, &mut host, 1e6, pace);
+                assert!(most < 60_000_000, "{pace} ns: {most} ns away after {host} ns");
+            }
+        }
+        assert!(c.time_at(count) < host as u64 + 2 * CATCH_UP, "{} {host}", c.time_at(count));
     }
 
     #[test]
