@@ -162,8 +162,13 @@ export class TabStrip {
     });
     // A node that is moved loses the focus.
     if (focused instanceof HTMLElement && this.#root.contains(focused) && document.activeElement !== focused) focused.focus();
-    const place = `${active} ${active === null ? 0 : this.#list.indexOf(active)} ${tabs.length}`;
-    if (place !== this.#revealed) this.#reveal();
+    // While another view was shown the strip was wider, and scrolled back. It is narrower again in the next frame only,
+    // and its observer sees nothing where both happened within one.
+    const place = `${active} ${active === null ? 0 : this.#list.indexOf(active)} ${tabs.length} ${this.#actions.shown()}`;
+    if (place !== this.#revealed) {
+      this.#reveal();
+      requestAnimationFrame(() => this.#reveal());
+    }
     this.#revealed = place;
   }
 

@@ -68,7 +68,10 @@ impl Clock {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let limit = 1 << 60;
-        (1..=1 << 20).contains(&self.rate) && (1..=1 << 20).contains(&self.pace) && self.base_time < limit && self.base_count < limit
+        (1..=1 << 20).contains(&self.rate)
+            && (1..=1 << 20).contains(&self.pace)
+            && self.base_time < limit
+            && self.base_count < limit
     }
 
     /// Forgets the host's time: the next slice tells it anew.
