@@ -213,26 +213,35 @@ impl Emitter<'_> {
         }
     }
 
-    /// Loads `size` bytes at LIN, zero-extended, into a local.
-    pub(super) fn load(&mut self, size: u32, into: u32) {
-        let window = self.windows.find(self.class, false);
-        self.open();
+    /// Accesses LIN in plain memory, by its window if it has one and else by the TLB: `access` gets the offset in the memory
+    /// block on the stack, and is emitted for each. Then it leaves the label outside; where the TLB misses it goes on.
+    fn plainly(&mut self, size: u32, write: bool, access: impl Fn(&mut Self)) {
+        let window = self.windows.find(self.class, write);
         if let Some((page, add)) = window {
             self.open();
             self.outside(size, page);
             wasm!(self; br_if(0));
             self.window_offset(add);
-            self.plain_load(size);
-            wasm!(self; local_set(into) br(1));
+            access(self);
+            wasm!(self; br(1));
             self.close();
         }
         self.open();
-        self.look_up(size, false);
+        self.look_up(size, write);
         wasm!(self; br_if(0));
         self.open_window(window);
-        self.plain_load(size);
-        wasm!(self; local_set(into) br(1));
+        access(self);
+        wasm!(self; br(1));
         self.close();
+    }
+
+    /// Loads `size` bytes at LIN, zero-extended, into a local.
+    pub(super) fn load(&mut self, size: u32, into: u32) {
+        self.open();
+        self.plainly(size, false, |emit| {
+            emit.plain_load(size);
+            wasm!(emit; local_set(into));
+        });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
             i64_const(0) i64_lt_s());
         self.open_if();
@@ -244,26 +253,11 @@ impl Emitter<'_> {
 
     /// Stores the low `size` bytes of a local at LIN.
     pub(super) fn store(&mut self, size: u32, from: u32) {
-        let window = self.windows.find(self.class, true);
         self.open();
-        if let Some((page, add)) = window {
-            self.open();
-            self.outside(size, page);
-            wasm!(self; br_if(0));
-            self.window_offset(add);
-            wasm!(self; local_get(from));
-            self.plain_store(size);
-            wasm!(self; br(1));
-            self.close();
-        }
-        self.open();
-        self.look_up(size, true);
-        wasm!(self; br_if(0));
-        self.open_window(window);
-        wasm!(self; local_get(from));
-        self.plain_store(size);
-        wasm!(self; br(1));
-        self.close();
+        self.plainly(size, true, |emit| {
+            wasm!(emit; local_get(from));
+            emit.plain_store(size);
+        });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
         self.open_if();
         self.fault();
@@ -274,22 +268,10 @@ impl Emitter<'_> {
     /// The read half of a read-modify-write at LIN: the value goes into a local, and LIN becomes the offset in
     /// the memory block.
     pub(super) fn modify_load(&mut self, size: u32, into: u32) {
-        let window = self.windows.find(self.class, true);
         self.open();
-        if let Some((page, add)) = window {
-            self.open();
-            self.outside(size, page);
-            wasm!(self; br_if(0));
-            self.window_offset(add);
-            wasm!(self; local_set(local::LIN) br(1));
-            self.close();
-        }
-        self.open();
-        self.look_up(size, true);
-        wasm!(self; br_if(0));
-        self.open_window(window);
-        wasm!(self; local_set(local::LIN) br(1));
-        self.close();
+        self.plainly(size, true, |emit| {
+            wasm!(emit; local_set(local::LIN));
+        });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
             i64_const(0) i64_lt_s());
         self.open_if();
