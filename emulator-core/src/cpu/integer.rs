@@ -4,7 +4,7 @@
 //! and cleared otherwise.
 
 use super::fault::{Exec, Fault};
-use super::flags::{self, AF, CF, Lazy, LazyOp, OF, SF, ZF, zsp};
+use super::flags::{self, AF, CF, Lazy, LazyOp, OF, ZF};
 use super::op::{Op, REG_FORM, SEG_ADDR16, Unary};
 use super::state::{Cpu, RAX, RCX, RDX};
 use crate::bus::CpuBus;
@@ -694,7 +694,12 @@ pub fn compare(cc: u8, a: u32, b: u32) -> bool {
         13 => (a as i32) >= (b as i32),
         14 => (a as i32) <= (b as i32),
         15 => (a as i32) > (b as i32),
-        cc => Lazy { op: LazyOp::Sub32, res: a.wrapping_sub(b).into(), src: a.into() }.condition(cc),
+        cc => {
+            let res = a.wrapping_sub(b);
+            let holds =
+                if cc & 8 == 0 { (a ^ b) & (a ^ res) & 0x8000_0000 != 0 } else { flags::parity(res.into()) != 0 };
+            holds ^ (cc & 1 != 0)
+        }
     }
 }
 
@@ -709,12 +714,6 @@ pub fn tested(cc: u8, res: u32) -> bool {
         9 | 13 => (res as i32) >= 0,
         14 => (res as i32) <= 0,
         15 => (res as i32) > 0,
-        cc => zsp_condition(cc, res),
+        cc => (cc & 8 != 0 && flags::parity(res.into()) != 0) ^ (cc & 1 != 0),
     }
-}
-
-#[cold]
-fn zsp_condition(cc: u8, res: u32) -> bool {
-    debug_assert!(zsp(res.into(), 32) & SF == 0 || (res as i32) < 0);
-    Lazy { op: LazyOp::Logic32, res: res.into(), src: 0 }.condition(cc)
 }
