@@ -525,6 +525,7 @@ pub fn execute<M: Memory>(cpu: &mut Cpu, m: &mut M, op: &Op, next: u32) -> Exec<
                 cpu.set_reg32(op.a.into(), res);
             }
         }
+        ShiftRI => cpu.shift_narrow(op),
         Shld32RRI | Shrd32RRI => {
             let (a, b, n) = (cpu.reg32(op.a.into()), cpu.reg32(op.b.into()), op.imm & 31);
             if n != 0 {

@@ -315,6 +315,29 @@ impl Cpu {
         }
     }
 
+    /// `ShiftRI`.
+    #[inline(always)]
+    pub fn shift_narrow(&mut self, op: &Op) {
+        let (operation, width, count) = (op.imm >> 12 & 7, op.imm >> 16, op.imm & 31);
+        let (a, bits) =
+            if width == 1 { (u32::from(self.reg8(op.b)), 8) } else { (u32::from(self.reg16(op.b.into())), 16) };
+        let m = u32::MAX >> (32 - bits);
+        let (res, cf, of) = match operation {
+            5 => (a >> count, a >> (count - 1) & 1, if count == 1 { a >> (bits - 1) } else { 0 }),
+            7 => {
+                let signed = (a << (32 - bits)) as i32 >> (32 - bits);
+                ((signed >> count) as u32 & m, (signed >> (count - 1)) as u32 & 1, 0)
+            }
+            _ => {
+                let shifted = u64::from(a) << count;
+                let (res, cf) = (shifted as u32 & m, (shifted >> bits) as u32 & 1);
+                (res, cf, cf ^ res >> (bits - 1))
+            }
+        };
+        self.set_result(width, res, cf * CF | of * OF);
+        if width == 1 { self.set_reg8(op.b, res as u8) } else { self.set_reg16(op.b.into(), res as u16) }
+    }
+
     /// SHLD and SHRD by `count` (0 to 31).
     pub fn double_shift(&mut self, right: bool, width: u32, a: u32, fill: u32, count: u32) -> u32 {
         let bits = 8 * width;
