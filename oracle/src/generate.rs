@@ -251,6 +251,33 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         return run(form, pool, fill, rng);
     }
     let (code, insn) = forms::encode(form, rng)?;
+    let mut v = state(form, code, &insn, fill, rng);
+    if form.pair {
+        let displacement = if rng.one_in(2) { 0x20 } else { 0x80 } | rng.below(32) as u8;
+        v.code.extend([0x70 | rng.below(16) as u8, displacement]);
+        v.count = 2;
+        v.at = CODE + 0x300;
+    }
+    allowed(&v, form).then_some(v)
+}
+
+/// The code of `first`, a vector of `form`, on another random state.
+#[must_use]
+pub fn again(form: &Form, first: &Vector, fill: u64, rng: &mut Rng) -> Option<Vector> {
+    let insn = forms::decode(&first.code, form.code32);
+    let same = |f: &&Form| f.code == insn.code() && f.memory == forms::has_memory(&insn);
+    let of_first = match &form.run {
+        Some(pool) => pool.iter().find(same)?,
+        None => form,
+    };
+    let mut v = state(of_first, first.code[..insn.len()].to_vec(), &insn, fill, rng);
+    // What would have been written into the code stays as it was.
+    (v.code, v.count, v.at) = (first.code.clone(), first.count, first.at);
+    (form.run.is_some() || allowed(&v, form)).then_some(v)
+}
+
+/// A random state for an instruction of `form`.
+fn state(form: &Form, code: Vec<u8>, insn: &Instruction, fill: u64, rng: &mut Rng) -> Vector {
     let mut v = Vector { fill, ..Vector::default() };
     v.code = code;
     let x87_form = (0xd8..=0xdf).contains(&form.opcode[0]) || form.mnemonic == Mnemonic::Wait;
@@ -260,7 +287,7 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         x87(rng, &mut v.fx, unmasked);
         sse(rng, &mut v.fx);
     }
-    let size = operand_size(&insn);
+    let size = operand_size(insn);
     for n in &mut v.gpr {
         *n = register(rng, size);
     }
@@ -289,10 +316,10 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         1 if rng.one_in(4) => CODE + CODE_LEN - rng.below(v.code.len() as u32 + 1).max(1),
         _ => CODE + 0x100 + rng.below(0x600),
     };
-    if forms::has_memory(&insn) {
+    if forms::has_memory(insn) {
         if !rng.one_in(12) {
             let target = data_address(rng, size);
-            steer(&insn, &mut v, target);
+            steer(insn, &mut v, target);
         }
         let insn = forms::decode(&v.code, form.code32);
         let at = base(v.sel[segment(&insn)]).wrapping_add(offset(&insn, &v.gpr));
@@ -302,13 +329,7 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
     }
     let insn = forms::decode(&v.code, form.code32);
     specific(form, &insn, &mut v, rng);
-    if form.pair {
-        let displacement = if rng.one_in(2) { 0x20 } else { 0x80 } | rng.below(32) as u8;
-        v.code.extend([0x70 | rng.below(16) as u8, displacement]);
-        v.count = 2;
-        v.at = CODE + 0x300;
-    }
-    allowed(&v, form).then_some(v)
+    v
 }
 
 /// A run of instructions, as long as the form's name says. The first is an ordinary vector of its form.

@@ -193,20 +193,29 @@ fn last_error(what: &str) -> Unusable {
     Unusable(format!("{what}: {}", std::io::Error::last_os_error()))
 }
 
+/// Whether this host can run vectors.
+///
+/// # Errors
+/// What kernel or processor lack.
+pub fn usable() -> Result<(), Unusable> {
+    // Bit 1: WRFSBASE may be used.
+    // SAFETY: getauxval has no preconditions.
+    if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 == 0 {
+        return Err(Unusable("the kernel does not allow WRFSBASE".into()));
+    }
+    if !std::arch::is_x86_feature_detected!("sse4.2") || !std::arch::is_x86_feature_detected!("popcnt") {
+        return Err(Unusable("the processor lacks SSE4.2 or POPCNT".into()));
+    }
+    Ok(())
+}
+
 impl Host {
     /// Maps memory, makes the LDT and takes over the signals of faults.
     ///
     /// # Errors
     /// When the kernel refuses, or the processor lacks something.
     pub fn new() -> Result<Host, Unusable> {
-        // Bit 1: WRFSBASE may be used.
-        // SAFETY: getauxval has no preconditions.
-        if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 == 0 {
-            return Err(Unusable("the kernel does not allow WRFSBASE".into()));
-        }
-        if !std::arch::is_x86_feature_detected!("sse4.2") || !std::arch::is_x86_feature_detected!("popcnt") {
-            return Err(Unusable("the processor lacks SSE4.2 or POPCNT".into()));
-        }
+        usable()?;
         let area = Box::leak(Box::new(Area {
             fx_in: [0; 512],
             fx_out: [0; 512],
