@@ -62,7 +62,7 @@ pub struct Options {
     trace: bool,
     /// The worker begins here
     #[arg(long, hide = true, default_value_t = 0)]
-    from: u64,
+    pub(crate) from: u64,
 }
 
 /// What came of a form.

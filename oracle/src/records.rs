@@ -20,6 +20,10 @@ use std::time::Instant;
 /// Bytes of the code pages that vectors share. Between them and behind them jumps may land.
 const PLACES: [(u32, u32); 2] = [(CODE + 0x100, CODE + 0x8f0), (CODE + 0x1000, CODE + 0x1f00)];
 
+/// Encodings for one process of Node. A table keeps every instance that imports it, and with it mappings of which a
+/// process may have some 65,000.
+const PROCESS: u64 = 10_000;
+
 /// Forms that can be part of a region, each as often as it is worth trying.
 fn schedule(forms: &[Form]) -> Vec<usize> {
     let mut schedule = Vec::new();
@@ -51,7 +55,8 @@ pub(crate) fn write(options: &Options, n: u32) -> bool {
     let schedule = schedule(&forms);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let groups = options.vectors.div_ceil(options.states.into()) * u64::from(!schedule.is_empty());
-    let mut group = u64::from(n);
+    let groups = groups.min(options.from + PROCESS * u64::from(options.threads));
+    let mut group = options.from + u64::from(n);
     while group < groups {
         let mut sheet = String::new();
         for (from, to) in PLACES {
@@ -118,15 +123,25 @@ struct Said {
 }
 
 fn follow(options: &Options, module: &Path, n: u32) -> std::io::Result<Said> {
+    let mut said = Said { ended: true, ..Said::default() };
+    let groups = options.vectors.div_ceil(options.states.into());
+    for from in (0..groups).step_by((PROCESS * u64::from(options.threads)) as usize) {
+        pair(options, module, n, from, &mut said)?;
+    }
+    Ok(said)
+}
+
+/// A process that writes records from a group on, and one that runs them.
+fn pair(options: &Options, module: &Path, n: u32, from: u64, said: &mut Said) -> std::io::Result<()> {
     let mut command = worker_command(options, n);
-    command.args(["--records", "--states", &options.states.to_string()]);
+    command.args(["--records", "--states", &options.states.to_string(), "--from", &from.to_string()]);
     let mut writer = command.spawn()?;
     let mut node = node(module);
     node.stdin(writer.stdout.take().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
     let mut reader = node.spawn()?;
     // The pipe's ends belong to the two.
     drop(node);
-    let mut said = Said::default();
+    let mut counted = false;
     if let Some(stdout) = reader.stdout.take() {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
@@ -135,15 +150,16 @@ fn follow(options: &Options, module: &Path, n: u32) -> std::io::Result<Said> {
                 let numbers = std::array::from_fn(|_| words.next().and_then(|w| w.parse().ok()).unwrap_or(0));
                 let name = words.next().unwrap_or_default().to_owned();
                 said.counts.entry(name).or_default().add(&Count::from_fields(numbers));
+                counted = true;
             } else {
                 said.other.push(line);
             }
         }
     }
-    let read = reader.wait()?;
-    let wrote = writer.wait()?;
-    said.ended = wrote.success() && (read.success() || !said.other.is_empty());
-    Ok(said)
+    // Its status also tells of mismatches, which are counted.
+    reader.wait()?;
+    said.ended &= writer.wait()?.success() && counted;
+    Ok(())
 }
 
 /// Runs it all.
@@ -193,6 +209,9 @@ pub(crate) fn parent(options: &Options, module: &Path) -> bool {
     {
         println!("cannot write {}: {error}", path.display());
         return false;
+    }
+    if !total.ended {
+        println!("a process ended early");
     }
     total.ended && sum.failures == 0 && missed.is_empty() && sum.vectors > 0
 }
