@@ -10,6 +10,8 @@ const STATUS: u32 = 0x8d5;
 const DF: u32 = 0x400;
 const NT: u32 = 0x4000;
 const ID: u32 = 0x20_0000;
+const TF: u32 = 0x100;
+const AC: u32 = 0x4_0000;
 
 /// x87 states are random but consistent: ES tells of an unmasked exception.
 fn x87(rng: &mut Rng, fx: &mut [u8], mnemonic_is_x87: bool) {
@@ -303,6 +305,13 @@ fn state(form: &Form, code: Vec<u8>, insn: &Instruction, fill: u64, rng: &mut Rn
     if rng.one_in(64) && !matches!(form.mnemonic, Mnemonic::Iret | Mnemonic::Iretd) {
         v.flags |= NT;
     }
+    if rng.one_in(24) {
+        v.flags |= AC;
+    }
+    // The instruction behind one that loads SS does not trap: it would be the host's own.
+    if form.code32 && rng.one_in(32) && !loads_ss(form, &v.code) {
+        v.flags |= TF;
+    }
     segments(form, &mut v, rng);
     if !form.code32 {
         // Stack and frame pointers are offsets.
@@ -349,6 +358,11 @@ fn run(form: &Form, pool: &[Form], fill: u64, rng: &mut Rng) -> Option<Vector> {
         v.count += 1;
     }
     Some(v)
+}
+
+fn loads_ss(form: &Form, code: &[u8]) -> bool {
+    let insn = forms::decode(code, form.code32);
+    insn.op0_register() == Register::SS || insn.mnemonic() == Mnemonic::Lss
 }
 
 /// Segment registers: flat in 32-bit code but for FS (null) and GS; sometimes more of them.
@@ -473,8 +487,7 @@ fn specific(form: &Form, insn: &Instruction, v: &mut Vector, rng: &mut Rng) {
             v.memory.push((stack, bytes));
         }
         M::Popf | M::Popfd => {
-            // TF would trap in the host's own code; AC would change the alignment rules there.
-            put32(v, stack, rng.bits() as u32 & !0x4_0100);
+            put32(v, stack, rng.bits() as u32 & if rng.one_in(8) { u32::MAX } else { !TF });
         }
         M::Pop if insn.op0_kind() == OpKind::Register && gpr(insn.op0_register()).is_none() => {
             let selector = rng.pick(&SELECTORS);
