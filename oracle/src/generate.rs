@@ -583,7 +583,9 @@ fn allowed(v: &Vector, form: &Form) -> bool {
     let free = |target: u32| {
         let end = v.end();
         let stub = v.stub().len() as u32;
-        !(v.eip()..end).contains(&target) && !(end + 1..end + stub).contains(&target)
+        // Nor into the host's way back.
+        let exit = target.wrapping_sub(EXIT) < 0x1000;
+        !exit && !(v.eip()..end).contains(&target) && !(end + 1..end + stub).contains(&target)
     };
     near.is_none_or(free)
 }

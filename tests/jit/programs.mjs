@@ -37,11 +37,13 @@ export const start = (rounds) => [
   0xb8, ...le(0x12345678), 0xb9, ...le(0x9abcdef0), 0xba, ...le(0x0f1e2d3c),
 ];
 
+/** Whether an image runs there. */
+const inside = (/** @type {number} */ rip) => (rip >= LOAD && rip < LOAD + 0x80000) || rip >> 16 === OTHER >> 16;
+
 /** Runs the firmware until the image has begun; its instructions. @param {any} vm */
 export function boot(vm) {
   for (let n = 0; n < 200_000_000; n += 20_000) {
-    const rip = Number(vm.state()[1]);
-    if (rip >= LOAD && rip < LOAD + 0x80000) return n;
+    if (inside(Number(vm.state()[1]))) return n;
     vm.run(20_000);
   }
   throw new Error("the image did not begin");
@@ -63,6 +65,6 @@ export function compare(/** @type {object} */ setup, /** @type {object} */ jit, 
   }
   assert.equal(b.hash(), a.hash(), `memory, seed ${seed}`);
   const rip = Number(a.state()[1]);
-  assert.ok(!setup.multiboot || (rip >= LOAD && rip < LOAD + 0x80000) || rip >> 16 === OTHER >> 16, `at ${rip.toString(16)}: the program lost its way, seed ${seed}`);
+  assert.ok(!setup.multiboot || inside(rip), `at ${rip.toString(16)}: the program lost its way, seed ${seed}`);
   return { ...b.figures(), state: a.state() };
 }
