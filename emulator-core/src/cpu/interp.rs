@@ -46,6 +46,14 @@ enum Stop {
     Op { id: u32, at: u16 },
 }
 
+/// Where an op that was done in full leads.
+enum To {
+    /// To another op of its block.
+    Op(usize),
+    /// To an address, by a link.
+    Block((u32, u8)),
+}
+
 /// What decides, besides the code itself, how far a run goes.
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -174,30 +182,16 @@ impl Cpu {
                 return Leave::Unknown { from: NONE, slot: 2, rip: self.rip as u32 };
             };
             let ops = code.ops_of(block);
-            let Some(op) = ops.get(at) else { return Leave::Fault(Fault::DEFER) };
-            if op.kind == Kind::Alone {
-                self.stop_at(ops, at);
-                return Leave::Alone(*op);
-            }
-            let next = (self.rip as u32).wrapping_add(block.bytes.into());
-            let mut full = Full { bus: &mut *bus, between: false };
-            let to = match execute_full(self, &mut full, op, next) {
-                Ok(Flow::Next) if at + 1 < ops.len() => {
-                    place = (id, at as u16 + 1);
+            let to = match self.run_full(bus, ops, at, block.bytes) {
+                Ok(To::Op(at)) => {
+                    place = (id, at as u16);
                     continue;
                 }
-                Ok(Flow::Next) => (next, 0),
-                Ok(Flow::Jump(target, slot)) => (target, slot),
-                Err(fault) => {
-                    if full.between {
-                        self.stop_between(ops, at);
-                    } else {
-                        self.stop_at(ops, at);
-                    }
-                    return Leave::Fault(fault);
-                }
+                Ok(To::Block(to)) => to,
+                Err(leave) => return leave,
             };
-            if op.kind == Kind::StringRep && self.exhausted() {
+            // How much work a REP instruction is shows only behind it.
+            if ops.first().is_some_and(|op| op.kind == Kind::StringRep) && self.exhausted() {
                 bounds.until = 0;
             }
             let id = match self.follow(code, bounds, (id, block), to) {
@@ -211,6 +205,46 @@ impl Cpu {
                 return leave;
             }
             place = (id, 0);
+        }
+    }
+
+    /// Executes op `at` of a block of `bytes`, and the floating-point ops behind it: they stand together.
+    #[inline]
+    fn run_full<B: CpuBus>(&mut self, bus: &mut B, ops: &[Op], mut at: usize, bytes: u16) -> Result<To, Leave> {
+        use Kind::*;
+        let next = (self.rip as u32).wrapping_add(bytes.into());
+        loop {
+            let Some(op) = ops.get(at) else { return Ok(To::Block((next, 0))) };
+            let mut between = false;
+            let flow = match op.kind {
+                X87Reg | X87Load | X87Store => self.exec_x87(bus, op).map(|()| Flow::Next),
+                Simd => self.exec_simd(bus, op).map(|()| Flow::Next),
+                Alone => {
+                    self.stop_at(ops, at);
+                    return Err(self::Leave::Alone(*op));
+                }
+                _ => {
+                    let mut full = Full { bus: &mut *bus, between: false };
+                    let flow = execute_full(self, &mut full, op, next);
+                    between = full.between;
+                    flow
+                }
+            };
+            match flow {
+                Ok(Flow::Next) => at += 1,
+                Ok(Flow::Jump(target, slot)) => return Ok(To::Block((target, slot))),
+                Err(fault) => {
+                    if between {
+                        self.stop_between(ops, at);
+                    } else {
+                        self.stop_at(ops, at);
+                    }
+                    return Err(self::Leave::Fault(fault));
+                }
+            }
+            if ops.get(at).is_some_and(|op| !matches!(op.kind, X87Reg | X87Load | X87Store | Simd)) {
+                return Ok(To::Op(at));
+            }
         }
     }
 }
