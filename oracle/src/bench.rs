@@ -6,7 +6,7 @@ use crate::masks::Mask;
 use crate::native::{Host, Unusable};
 use crate::ours::Core;
 use crate::sample::changes;
-use crate::text::{self, fields};
+use crate::text::{self, FIELDS};
 use crate::vector::{DataImage, Outcome, Vector};
 
 /// What came of a vector.
@@ -70,6 +70,13 @@ impl Bench {
         Compared { different, raised: host.exception.is_some(), hash: kept }
     }
 
+    /// A vector and what the host makes of it, as a record.
+    pub fn line(&mut self, name: &str, vector: &Vector) -> String {
+        let outcome = self.native(vector);
+        let changed = changes(vector, &self.data[..], &outcome, &self.host.data()[..]);
+        format!("{name}\t{}\t{changed}", text::print(vector))
+    }
+
     /// A vector of the sample: the state that it does not need set back, and what the host made of it.
     pub fn record(&mut self, vector: &Vector) -> Option<String> {
         let mut best = vector.clone();
@@ -79,7 +86,7 @@ impl Bench {
             changes(v, &bench.data[..], &outcome, &bench.host.data()[..])
         };
         let expected = outcome(self, &best);
-        for (_, at, len) in fields() {
+        for (_, at, len) in FIELDS {
             let mut v = best.clone();
             v.fx[at..at + len].copy_from_slice(&plain.fx[at..at + len]);
             if outcome(self, &v) == expected {
@@ -118,7 +125,7 @@ impl Bench {
                 attempt(&|v| v.gpr[n] &= 0xff);
                 attempt(&|v| v.gpr[n] &= 0xffff);
             }
-            for (_, at, len) in fields() {
+            for (_, at, len) in FIELDS {
                 attempt(&|v| v.fx[at..at + len].copy_from_slice(&plain.fx[at..at + len]));
             }
             for n in 0..best.memory.len() {

@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::forms::{self, Form};
 use crate::generate::generate;
+use crate::records;
 use crate::report::{Total, report};
 use crate::rng::Rng;
 use crate::sample;
@@ -19,16 +20,16 @@ use std::time::Instant;
 pub struct Options {
     /// Vectors to run
     #[arg(long, default_value_t = 2_000_000)]
-    vectors: u64,
+    pub(crate) vectors: u64,
     /// Seed: the same gives the same vectors
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// Only forms whose name contains this
     #[arg(long)]
     only: Option<String>,
     /// Worker processes
     #[arg(long, default_value_t = 2)]
-    threads: u32,
+    pub(crate) threads: u32,
     /// Failures to show for each form
     #[arg(long, default_value_t = 1)]
     keep: u32,
@@ -37,7 +38,16 @@ pub struct Options {
     reproduce: Option<String>,
     /// Write the table of forms and masks here, as Markdown
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
+    /// Run what the host does on the core with translation forced: on this wasm program of the oracle, in Node
+    #[arg(long, value_name = "MODULE")]
+    jit: Option<PathBuf>,
+    /// With `--jit`: states on which each encoding runs
+    #[arg(long, default_value_t = 48)]
+    pub(crate) states: u32,
+    /// The worker writes records for `--jit`
+    #[arg(long, hide = true)]
+    records: bool,
     /// Write a new sample here: a vector of each form
     #[arg(long, value_name = "FILE")]
     write_sample: Option<PathBuf>,
@@ -52,7 +62,7 @@ pub struct Options {
     trace: bool,
     /// The worker begins here
     #[arg(long, hide = true, default_value_t = 0)]
-    from: u64,
+    pub(crate) from: u64,
 }
 
 /// What came of a form.
@@ -83,7 +93,9 @@ const BATCH: u64 = 32;
 /// Runs the command.
 pub fn main() -> ExitCode {
     let options = Options::parse();
-    let code = if let Some(line) = &options.reproduce {
+    let code = if let (Some(module), Some(line)) = (&options.jit, &options.reproduce) {
+        records::reproduce(module, line)
+    } else if let Some(line) = &options.reproduce {
         reproduce(line)
     } else if let Some(path) = &options.write_sample {
         write_sample(&options, path)
@@ -92,8 +104,12 @@ pub fn main() -> ExitCode {
             println!("{}", form.name);
         }
         true
+    } else if let (Some(n), true) = (options.worker, options.records) {
+        records::write(&options, n)
     } else if let Some(n) = options.worker {
         worker(&options, n)
+    } else if let Some(module) = &options.jit {
+        records::parent(&options, module)
     } else {
         parent(&options)
     };
@@ -145,7 +161,7 @@ fn write_sample(options: &Options, path: &Path) -> bool {
 }
 
 /// All forms, those of 16-bit code after those of 32-bit code.
-fn all_forms(options: &Options) -> Vec<Form> {
+pub(crate) fn all_forms(options: &Options) -> Vec<Form> {
     let mut forms = forms::enumerate(true).0;
     let mut small = forms::enumerate(false).0;
     for form in &mut small {
@@ -212,7 +228,7 @@ fn worker(options: &Options, n: u32) -> bool {
     true
 }
 
-fn worker_command(options: &Options, n: u32) -> Command {
+pub(crate) fn worker_command(options: &Options, n: u32) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "tab86-oracle".into()));
     let number = |name: &str, v: u64| [format!("--{name}"), v.to_string()];
     command.args(number("worker", n.into()));

@@ -10,6 +10,8 @@ const STATUS: u32 = 0x8d5;
 const DF: u32 = 0x400;
 const NT: u32 = 0x4000;
 const ID: u32 = 0x20_0000;
+const TF: u32 = 0x100;
+const AC: u32 = 0x4_0000;
 
 /// x87 states are random but consistent: ES tells of an unmasked exception.
 fn x87(rng: &mut Rng, fx: &mut [u8], mnemonic_is_x87: bool) {
@@ -251,6 +253,33 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         return run(form, pool, fill, rng);
     }
     let (code, insn) = forms::encode(form, rng)?;
+    let mut v = state(form, code, &insn, fill, rng);
+    if form.pair {
+        let displacement = if rng.one_in(2) { 0x20 } else { 0x80 } | rng.below(32) as u8;
+        v.code.extend([0x70 | rng.below(16) as u8, displacement]);
+        v.count = 2;
+        v.at = CODE + 0x300;
+    }
+    allowed(&v, form).then_some(v)
+}
+
+/// The code of `first`, a vector of `form`, on another random state.
+#[must_use]
+pub fn again(form: &Form, first: &Vector, fill: u64, rng: &mut Rng) -> Option<Vector> {
+    let insn = forms::decode(&first.code, form.code32);
+    let same = |f: &&Form| f.code == insn.code() && f.memory == forms::has_memory(&insn);
+    let of_first = match &form.run {
+        Some(pool) => pool.iter().find(same)?,
+        None => form,
+    };
+    let mut v = state(of_first, first.code[..insn.len()].to_vec(), &insn, fill, rng);
+    // What would have been written into the code stays as it was.
+    (v.code, v.count, v.at) = (first.code.clone(), first.count, first.at);
+    (form.run.is_some() || allowed(&v, form)).then_some(v)
+}
+
+/// A random state for an instruction of `form`.
+fn state(form: &Form, code: Vec<u8>, insn: &Instruction, fill: u64, rng: &mut Rng) -> Vector {
     let mut v = Vector { fill, ..Vector::default() };
     v.code = code;
     let x87_form = (0xd8..=0xdf).contains(&form.opcode[0]) || form.mnemonic == Mnemonic::Wait;
@@ -260,7 +289,7 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         x87(rng, &mut v.fx, unmasked);
         sse(rng, &mut v.fx);
     }
-    let size = operand_size(&insn);
+    let size = operand_size(insn);
     for n in &mut v.gpr {
         *n = register(rng, size);
     }
@@ -276,6 +305,13 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
     if rng.one_in(64) && !matches!(form.mnemonic, Mnemonic::Iret | Mnemonic::Iretd) {
         v.flags |= NT;
     }
+    if rng.one_in(24) {
+        v.flags |= AC;
+    }
+    // The instruction behind one that loads SS does not trap: it would be the host's own.
+    if form.code32 && rng.one_in(32) && !loads_ss(form, &v.code) {
+        v.flags |= TF;
+    }
     segments(form, &mut v, rng);
     if !form.code32 {
         // Stack and frame pointers are offsets.
@@ -289,10 +325,10 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
         1 if rng.one_in(4) => CODE + CODE_LEN - rng.below(v.code.len() as u32 + 1).max(1),
         _ => CODE + 0x100 + rng.below(0x600),
     };
-    if forms::has_memory(&insn) {
+    if forms::has_memory(insn) {
         if !rng.one_in(12) {
             let target = data_address(rng, size);
-            steer(&insn, &mut v, target);
+            steer(insn, &mut v, target);
         }
         let insn = forms::decode(&v.code, form.code32);
         let at = base(v.sel[segment(&insn)]).wrapping_add(offset(&insn, &v.gpr));
@@ -302,13 +338,7 @@ pub fn generate(form: &Form, fill: u64, rng: &mut Rng) -> Option<Vector> {
     }
     let insn = forms::decode(&v.code, form.code32);
     specific(form, &insn, &mut v, rng);
-    if form.pair {
-        let displacement = if rng.one_in(2) { 0x20 } else { 0x80 } | rng.below(32) as u8;
-        v.code.extend([0x70 | rng.below(16) as u8, displacement]);
-        v.count = 2;
-        v.at = CODE + 0x300;
-    }
-    allowed(&v, form).then_some(v)
+    v
 }
 
 /// A run of instructions, as long as the form's name says. The first is an ordinary vector of its form.
@@ -318,11 +348,21 @@ fn run(form: &Form, pool: &[Form], fill: u64, rng: &mut Rng) -> Option<Vector> {
     let mut v = generate(any(rng), fill, rng)?;
     v.at = CODE + 0x100 + rng.below(0x600);
     while v.count < count {
-        let Some(next) = generate(any(rng), fill, rng) else { continue };
+        let form = any(rng);
+        // Nobody steers their addresses, so most of them fault, and a long run would never come to its end.
+        if form.memory && !rng.one_in(2 * count) {
+            continue;
+        }
+        let Some(next) = generate(form, fill, rng) else { continue };
         v.code.extend(next.code);
         v.count += 1;
     }
     Some(v)
+}
+
+fn loads_ss(form: &Form, code: &[u8]) -> bool {
+    let insn = forms::decode(code, form.code32);
+    insn.op0_register() == Register::SS || insn.mnemonic() == Mnemonic::Lss
 }
 
 /// Segment registers: flat in 32-bit code but for FS (null) and GS; sometimes more of them.
@@ -447,8 +487,7 @@ fn specific(form: &Form, insn: &Instruction, v: &mut Vector, rng: &mut Rng) {
             v.memory.push((stack, bytes));
         }
         M::Popf | M::Popfd => {
-            // TF would trap in the host's own code; AC would change the alignment rules there.
-            put32(v, stack, rng.bits() as u32 & !0x4_0100);
+            put32(v, stack, rng.bits() as u32 & if rng.one_in(8) { u32::MAX } else { !TF });
         }
         M::Pop if insn.op0_kind() == OpKind::Register && gpr(insn.op0_register()).is_none() => {
             let selector = rng.pick(&SELECTORS);
@@ -544,7 +583,9 @@ fn allowed(v: &Vector, form: &Form) -> bool {
     let free = |target: u32| {
         let end = v.end();
         let stub = v.stub().len() as u32;
-        !(v.eip()..end).contains(&target) && !(end + 1..end + stub).contains(&target)
+        // Nor into the host's way back.
+        let exit = target.wrapping_sub(EXIT) < 0x1000;
+        !exit && !(v.eip()..end).contains(&target) && !(end + 1..end + stub).contains(&target)
     };
     near.is_none_or(free)
 }

@@ -50,7 +50,7 @@ pub struct Row {
 }
 
 /// The table, for the report. [`mask`] is the code of it.
-pub const ROWS: [Row; 20] = [
+pub const ROWS: [Row; 24] = [
     Row { what: "AND, OR, XOR, TEST", mask: "AF", source: "SDM vol. 2, AND, OR, XOR, TEST: Flags Affected" },
     Row {
         what: "SHL, SHR, SAR by a count other than 0",
@@ -110,6 +110,26 @@ pub const ROWS: [Row; 20] = [
         mask: "whether bytes that are not selected may fault",
         source: "SDM vol. 2, MASKMOVQ, MASKMOVDQU: Description (implementation-specific)",
     },
+    Row {
+        what: "Unaligned accesses with AC set that are also a page, limit or type fault",
+        mask: "which of the two is reported",
+        source: "SDM vol. 3, table 6-2: the order within a class is the implementation's (AMD: alignment before pages)",
+    },
+    Row {
+        what: "ENTER, MASKMOVQ, MASKMOVDQU with AC set",
+        mask: "all",
+        source: "seen on AMD: they check the alignment of accesses that are wider than their operands",
+    },
+    Row {
+        what: "MOVUPS, MOVUPD, MOVDQU, LDDQU, PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM with AC set",
+        mask: "all when the host raises #AC",
+        source: "SDM vol. 2, MOVUPS and others: may or may not be generated, depending on the implementation",
+    },
+    Row {
+        what: "REP that is single-stepped between iterations",
+        mask: "RF of the trap's frame",
+        source: "SDM vol. 3, 17.3.1.1: set; the AMD host has it clear",
+    },
     Row { what: "FXSAVE", mask: "MXCSR_MASK", source: "SDM vol. 1, 11.6.6: depends on the processor" },
 ];
 
@@ -148,12 +168,20 @@ fn is_segment(r: Register) -> bool {
     (Register::ES as u32..=Register::GS as u32).contains(&(r as u32))
 }
 
+/// Whether the memory operand has 16 bytes and need not be aligned.
+#[must_use]
+pub fn unaligned_16(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    let moves = matches!(insn.mnemonic(), M::Movdqu | M::Movups | M::Movupd | M::Lddqu);
+    moves || matches!(insn.mnemonic(), M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm)
+}
+
 /// The mask for an instruction that faulted.
 #[must_use]
 pub fn mask_of_fault(insn: &Instruction, vector: u8) -> Mask {
     use Mnemonic as M;
     let mut mask = Mask::default();
-    if !(11..=14).contains(&vector) {
+    if !(11..=14).contains(&vector) && vector != 17 {
         return mask;
     }
     match insn.mnemonic() {

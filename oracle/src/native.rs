@@ -21,6 +21,8 @@ struct Area {
     fs_base: u64,
     flags_in: u64,
     flags_out: u64,
+    /// RIP, CS, RFLAGS, RSP and SS for IRET: how a vector with TF set is entered.
+    frame: [u64; 5],
     /// Where the exit page goes on.
     back: u64,
     entry: u32,
@@ -32,6 +34,8 @@ struct Area {
     sel_out: [u32; 6],
     mxcsr: u32,
     raised: u32,
+    /// TF was set behind the vector, and trapped at the exit page.
+    stepped: u32,
     eip: u32,
     vector: u32,
     code: u32,
@@ -63,6 +67,8 @@ global_asm!(
     "mov eax, [r15 + {sel_in} + 12]", "mov ds, eax",
     "mov eax, [r15 + {sel_in} + 16]", "mov fs, eax",
     "mov eax, [r15 + {sel_in} + 20]", "mov gs, eax",
+    "test dword ptr [r15 + {flags_in}], 0x100",
+    "jnz 2f",
     "mov eax, [r15 + {sel_in} + 8]",
     "push qword ptr [r15 + {flags_in}]",
     "popfq",
@@ -77,6 +83,17 @@ global_asm!(
     "mov edi, [r15 + {gpr_in} + 28]",
     // jmp far m16:32 [r15 + entry]
     ".byte 0x41, 0xff, 0xaf", ".long {entry}",
+    // With TF set the first instruction that ends is the vector's.
+    "2:",
+    "lea rsp, [r15 + {frame}]",
+    "mov eax, [r15 + {gpr_in}]",
+    "mov ecx, [r15 + {gpr_in} + 4]",
+    "mov edx, [r15 + {gpr_in} + 8]",
+    "mov ebx, [r15 + {gpr_in} + 12]",
+    "mov ebp, [r15 + {gpr_in} + 20]",
+    "mov esi, [r15 + {gpr_in} + 24]",
+    "mov edi, [r15 + {gpr_in} + 28]",
+    "iretq",
     ".p2align 4",
     "oracle_exit:",
     "mov r15, [rip + oracle_exit_area]",
@@ -122,13 +139,19 @@ global_asm!(
     gpr_out = const offset_of!(Area, gpr_out),
     entry = const offset_of!(Area, entry),
     back = const offset_of!(Area, back),
+    frame = const offset_of!(Area, frame),
     fs_base = const offset_of!(Area, fs_base),
     mxcsr = const offset_of!(Area, mxcsr),
 );
 
+const TF: i64 = 0x100;
+
 /// A vector's signal: copies its context and goes to `oracle_raised`. A signal of the program itself ends it.
 extern "C" fn on_signal(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let area = AREA.load(Ordering::Relaxed);
+    // AC is still what the vector made it.
+    // SAFETY: clears a flag of this thread that nothing here depends on.
+    unsafe { asm!("pushfq", "and dword ptr [rsp], 0xfffbffff", "popfq") };
     // SAFETY: the kernel passes a valid context; `area` is the one that `Host::new` leaked, and nobody else uses it
     // while a vector runs. FS's base is restored before anything that could need it.
     unsafe {
@@ -136,6 +159,12 @@ extern "C" fn on_signal(signal: i32, _: *mut libc::siginfo_t, context: *mut libc
         let registers = &mut context.uc_mcontext.gregs;
         let selectors = registers[libc::REG_CSGSFS as usize] as u64;
         let cs = selectors as u16;
+        let (trap, rip) = (registers[libc::REG_TRAPNO as usize], registers[libc::REG_RIP as usize]);
+        if !area.is_null() && (*area).rsp != 0 && cs == LONG_CS && trap == 1 && rip == i64::from(EXIT) {
+            (*area).stepped = 1;
+            registers[libc::REG_EFL as usize] &= !TF;
+            return;
+        }
         if area.is_null() || (*area).rsp == 0 || cs == LONG_CS {
             libc::signal(signal, libc::SIG_DFL);
             return;
@@ -193,20 +222,29 @@ fn last_error(what: &str) -> Unusable {
     Unusable(format!("{what}: {}", std::io::Error::last_os_error()))
 }
 
+/// Whether this host can run vectors.
+///
+/// # Errors
+/// What kernel or processor lack.
+pub fn usable() -> Result<(), Unusable> {
+    // Bit 1: WRFSBASE may be used.
+    // SAFETY: getauxval has no preconditions.
+    if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 == 0 {
+        return Err(Unusable("the kernel does not allow WRFSBASE".into()));
+    }
+    if !std::arch::is_x86_feature_detected!("sse4.2") || !std::arch::is_x86_feature_detected!("popcnt") {
+        return Err(Unusable("the processor lacks SSE4.2 or POPCNT".into()));
+    }
+    Ok(())
+}
+
 impl Host {
     /// Maps memory, makes the LDT and takes over the signals of faults.
     ///
     /// # Errors
     /// When the kernel refuses, or the processor lacks something.
     pub fn new() -> Result<Host, Unusable> {
-        // Bit 1: WRFSBASE may be used.
-        // SAFETY: getauxval has no preconditions.
-        if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 == 0 {
-            return Err(Unusable("the kernel does not allow WRFSBASE".into()));
-        }
-        if !std::arch::is_x86_feature_detected!("sse4.2") || !std::arch::is_x86_feature_detected!("popcnt") {
-            return Err(Unusable("the processor lacks SSE4.2 or POPCNT".into()));
-        }
+        usable()?;
         let area = Box::leak(Box::new(Area {
             fx_in: [0; 512],
             fx_out: [0; 512],
@@ -214,6 +252,7 @@ impl Host {
             fs_base: 0,
             flags_in: 0,
             flags_out: 0,
+            frame: [0; 5],
             back: oracle_back as *const () as usize as u64,
             entry: 0,
             entry_cs: 0,
@@ -223,6 +262,7 @@ impl Host {
             sel_out: [0; 6],
             mxcsr: 0x1f80,
             raised: 0,
+            stepped: 0,
             eip: 0,
             vector: 0,
             code: 0,
@@ -316,14 +356,21 @@ impl Host {
             area.entry_cs = vector.sel[1].into();
             area.gpr_in = vector.gpr;
             area.sel_in = vector.sel.map(u32::from);
-            area.raised = 0;
+            (area.raised, area.stepped) = (0, 0);
+            area.frame = [
+                vector.eip().into(),
+                vector.sel[1].into(),
+                vector.flags.into(),
+                vector.gpr[4].into(),
+                vector.sel[2].into(),
+            ];
             oracle_enter(area);
             std::ptr::copy_nonoverlapping(DATA as usize as *const u8, self.data.as_mut_ptr(), DATA_LEN as usize);
             std::ptr::write_bytes(at, FILLER, code.len());
             let mut outcome = Outcome {
                 eip: vector.end(),
                 gpr: area.gpr_out,
-                flags: area.flags_out as u32,
+                flags: area.flags_out as u32 | area.stepped * TF as u32,
                 sel: area.sel_out.map(|s| s as u16),
                 fx: [0; FX_LEN],
                 exception: None,

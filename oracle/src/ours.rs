@@ -9,6 +9,7 @@ use emulator_core::bus::CpuBus;
 use emulator_core::cpu::cache::CodeCache;
 use emulator_core::cpu::state::{Activity, CpuModel, TableReg, cr0, cr4, efer};
 use emulator_core::cpu::{Cpu, Seg, Segment};
+use emulator_core::jit::{Counters, Heat, Jit, JitHost};
 use emulator_core::mem::Memory;
 
 /// The model that has everything.
@@ -159,6 +160,21 @@ impl Core {
         core
     }
 
+    /// The same with the fast tier on `host`, which translates every block at once. It must stay in its box.
+    #[must_use]
+    pub fn translating(host: Box<dyn JitHost>) -> Box<Core> {
+        let mut core = Box::new(Core::new(&[]));
+        let at_once = Heat { threshold: 0, seed: 0 };
+        core.code.jit = Some(Box::new(Jit::new(host, at_once, &core.cpu, &core.board.mem)));
+        core
+    }
+
+    /// What the fast tier counted.
+    #[must_use]
+    pub fn translator(&self) -> Counters {
+        self.code.jit.as_ref().map(|jit| jit.counters()).unwrap_or_default()
+    }
+
     fn enter_protected_mode(&mut self) {
         let cpu = &mut self.cpu;
         cpu.gdtr = TableReg { base: (KERNEL + GDT).into(), limit: 127 };
@@ -187,7 +203,31 @@ impl Core {
     /// Runs a vector on data pages that hold `data`. The pages afterwards are in [`data`](Self::data).
     pub fn run(&mut self, vector: &Vector, data: &[u8; DATA_LEN as usize]) -> Outcome {
         let code = vector.code_bytes();
-        self.board.mem.dma_write((CODE_PHYS + vector.at - CODE).into(), &code);
+        let at = u64::from(CODE_PHYS + vector.at - CODE);
+        self.board.mem.dma_write(at, &code);
+        let outcome = self.run_placed(vector, data);
+        self.board.mem.dma_write(at, &vec![FILLER; code.len()]);
+        outcome
+    }
+
+    /// Makes the code pages hold the code of these vectors and nothing else. Translations begin afresh, and nobody
+    /// remembers that the pages were overwritten.
+    pub fn place<'a>(&mut self, vectors: impl Iterator<Item = &'a Vector>) {
+        if let Some(jit) = &mut self.code.jit {
+            jit.clear();
+        }
+        self.code.clear();
+        let mut page = [FILLER; CODE_LEN as usize];
+        for vector in vectors {
+            let code = vector.code_bytes();
+            let at = (vector.at - CODE) as usize;
+            page[at..at + code.len()].copy_from_slice(&code);
+        }
+        self.board.mem.dma_write(CODE_PHYS.into(), &page);
+    }
+
+    /// Runs a vector whose code was [placed](Self::place).
+    pub fn run_placed(&mut self, vector: &Vector, data: &[u8; DATA_LEN as usize]) -> Outcome {
         self.board.mem.block().write(DATA_PHYS, data);
         for (seg, selector) in Seg::ALL.into_iter().zip(vector.sel) {
             let segment = self.segment(selector);
@@ -221,7 +261,6 @@ impl Core {
             rounds += 1;
         }
         self.board.mem.block().read(DATA_PHYS, &mut self.data[..]);
-        self.board.mem.dma_write((CODE_PHYS + vector.at - CODE).into(), &vec![FILLER; code.len()]);
         self.outcome()
     }
 

@@ -60,7 +60,7 @@ pub fn report(counts: &BTreeMap<(String, String), Count>, total: &Total) -> Stri
     let (mut reasons, small) = (forms::enumerate(true).1, forms::enumerate(false).1);
     reasons.extend(small.into_iter().filter(|r| !reasons.contains(r)).collect::<Vec<_>>());
     reasons.push("16-bit code that branches with its segment's last byte: a taken branch raises #GP on the AMD host");
-    reasons.push("TF and AC set: the host's own code around the vector would trap");
+    reasons.push("TF set in 16-bit code, or for an instruction that loads SS: the host's own code would trap");
     for reason in reasons {
         let _ = writeln!(page, "- {reason}");
     }

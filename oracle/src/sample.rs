@@ -6,7 +6,7 @@
 use crate::compare::{differences, mask_of};
 use crate::layout::{DATA, DATA_LEN, DATA_RW};
 use crate::ours::Core;
-use crate::text::{self, fields, hex};
+use crate::text::{self, FIELDS, hex};
 use crate::vector::{DataImage, Exception, Outcome, Vector};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -33,7 +33,7 @@ pub fn changes(vector: &Vector, data: &[u8], outcome: &Outcome, after: &[u8]) ->
         let list: Vec<String> = outcome.sel.iter().map(|s| format!("{s:x}")).collect();
         let _ = write!(line, " sel={}", list.join(","));
     }
-    for (name, at, len) in fields() {
+    for (name, at, len) in FIELDS {
         if outcome.fx[at..at + len] != first.fx[at..at + len] {
             let _ = write!(line, " {name}={}", hex(&outcome.fx[at..at + len]));
         }
@@ -94,34 +94,104 @@ pub struct Checked {
     pub failures: Vec<String>,
 }
 
+/// A line of a sample, read.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// The form's name.
+    pub name: &'a str,
+    /// The vector.
+    pub vector: Vector,
+    /// What it changed.
+    pub changes: &'a str,
+}
+
+impl<'a> Record<'a> {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// The line, or the word that makes no sense.
+    pub fn parse(line: &'a str) -> Result<Record<'a>, String> {
+        let mut parts = line.split('\t');
+        let (Some(name), Some(vector), Some(changes)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(format!("not three parts: {line}"));
+        };
+        Ok(Record { name, vector: text::parse(vector)?, changes })
+    }
+}
+
+/// Runs records and tells what differs from them.
+#[derive(Debug)]
+pub struct Checker {
+    image: DataImage,
+    data: Data,
+    expected: Data,
+}
+
+impl Default for Checker {
+    fn default() -> Checker {
+        let empty = || Box::new([0; DATA_LEN as usize]);
+        Checker { image: DataImage::default(), data: empty(), expected: empty() }
+    }
+}
+
+impl Checker {
+    /// Runs a record by `run`, which gets the vector and the data pages, on `core`. What differs.
+    ///
+    /// # Errors
+    /// What of the record makes no sense.
+    pub fn check(
+        &mut self,
+        core: &mut Core,
+        record: &Record,
+        run: fn(&mut Core, &Vector, &[u8; DATA_LEN as usize]) -> Outcome,
+    ) -> Result<Compared, String> {
+        let vector = &record.vector;
+        self.image.prepare(vector.fill);
+        vector.fill_data(&mut self.data, &self.image);
+        self.expected.copy_from_slice(&self.data[..]);
+        let expected =
+            apply(vector, &mut self.expected[..], record.changes).ok_or_else(|| record.changes.to_owned())?;
+        let got = run(core, vector, &self.data);
+        let mask = mask_of(vector, &self.data, &expected);
+        let different = differences(&mask, &expected, &self.expected, &got, core.data());
+        Ok(Compared { different, raised: expected.exception.is_some() })
+    }
+}
+
+/// What came of a record.
+#[derive(Debug)]
+pub struct Compared {
+    /// What differs.
+    pub different: String,
+    /// Whether the host raised an exception.
+    pub raised: bool,
+}
+
+/// The lines of the sample.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn lines() -> Result<String, String> {
+    let mut lines = String::new();
+    flate2::read::GzDecoder::new(SAMPLE).read_to_string(&mut lines).map_err(|e| e.to_string())?;
+    Ok(lines)
+}
+
 /// Runs the sample on the core.
 ///
 /// # Errors
 /// When the file is damaged.
 pub fn check() -> Result<Checked, String> {
-    let mut lines = String::new();
-    flate2::read::GzDecoder::new(SAMPLE).read_to_string(&mut lines).map_err(|e| e.to_string())?;
     let mut core = Core::new(&[]);
-    let mut image = DataImage::default();
-    let mut data: Data = Box::new([0; DATA_LEN as usize]);
+    let mut checker = Checker::default();
     let mut checked = Checked::default();
-    for line in lines.lines() {
-        let mut parts = line.split('\t');
-        let (Some(name), Some(vector), Some(changes)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(format!("not three parts: {line}"));
-        };
-        let vector = text::parse(vector)?;
-        image.prepare(vector.fill);
-        vector.fill_data(&mut data, &image);
-        let mut expected_data = data.clone();
-        let expected = apply(&vector, &mut expected_data[..], changes).ok_or_else(|| changes.to_owned())?;
-        let got = core.run(&vector, &data);
-        let mask = mask_of(&vector, &data, &expected);
-        let different = differences(&mask, &expected, &expected_data, &got, core.data());
+    for line in lines()?.lines() {
+        let record = Record::parse(line)?;
+        let different = checker.check(&mut core, &record, Core::run)?.different;
         if different.is_empty() {
             checked.passed += 1;
         } else {
-            checked.failures.push(format!("{name}:{different}\n   {}", text::print(&vector)));
+            checked.failures.push(format!("{}:{different}\n   {}", record.name, text::print(&record.vector)));
         }
     }
     Ok(checked)

@@ -13,11 +13,17 @@ pub(crate) const NAMES: [&str; 8] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "
 /// Bytes as hexadecimal digits, in memory order.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for b in bytes {
+        text.extend([b >> 4, b & 15].map(|n| char::from(b"0123456789abcdef"[usize::from(n)])));
+    }
+    text
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()
+    let digit = |c: u8| char::from(c).to_digit(16);
+    let byte = |pair: &[u8]| Some((digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?) as u8);
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 /// The line of a vector.
@@ -40,7 +46,7 @@ pub fn print(v: &Vector) -> String {
         let list: Vec<String> = v.sel.iter().map(|s| format!("{s:x}")).collect();
         let _ = write!(text, " sel={}", list.join(","));
     }
-    for (name, at, len) in fields() {
+    for (name, at, len) in FIELDS {
         if v.fx[at..at + len] != plain.fx[at..at + len] {
             let _ = write!(text, " {name}={}", hex(&v.fx[at..at + len]));
         }
@@ -54,15 +60,29 @@ pub fn print(v: &Vector) -> String {
     text
 }
 
-/// Fields of the FXSAVE area that a line may name.
-#[must_use]
-pub fn fields() -> Vec<(String, usize, usize)> {
-    let mut list =
-        vec![("fcw".into(), 0, 2), ("fsw".into(), 2, 2), ("ftw".into(), 4, 1), ("mxcsr".into(), FX_MXCSR, 4)];
-    list.extend((0..8).map(|n| (format!("st{n}"), FX_ST + 16 * n, 10)));
-    list.extend((0..8).map(|n| (format!("xmm{n}"), FX_XMM + 16 * n, 16)));
-    list
-}
+/// Fields of the FXSAVE area that a line may name: name, offset, length.
+pub const FIELDS: [(&str, usize, usize); 20] = [
+    ("fcw", 0, 2),
+    ("fsw", 2, 2),
+    ("ftw", 4, 1),
+    ("mxcsr", FX_MXCSR, 4),
+    ("st0", FX_ST, 10),
+    ("st1", FX_ST + 16, 10),
+    ("st2", FX_ST + 32, 10),
+    ("st3", FX_ST + 48, 10),
+    ("st4", FX_ST + 64, 10),
+    ("st5", FX_ST + 80, 10),
+    ("st6", FX_ST + 96, 10),
+    ("st7", FX_ST + 112, 10),
+    ("xmm0", FX_XMM, 16),
+    ("xmm1", FX_XMM + 16, 16),
+    ("xmm2", FX_XMM + 32, 16),
+    ("xmm3", FX_XMM + 48, 16),
+    ("xmm4", FX_XMM + 64, 16),
+    ("xmm5", FX_XMM + 80, 16),
+    ("xmm6", FX_XMM + 96, 16),
+    ("xmm7", FX_XMM + 112, 16),
+];
 
 /// A vector from its line.
 ///
@@ -78,14 +98,13 @@ pub fn parse(line: &str) -> Result<Vector, String> {
 /// The word that makes no sense.
 pub fn parse_onto(line: &str, first: &Vector) -> Result<Vector, String> {
     let mut v = first.clone();
-    let fields = fields();
     for item in line.split_whitespace() {
         let wrong = || item.to_owned();
         let (key, value) = item.split_once('=').ok_or_else(wrong)?;
         let number = || u64::from_str_radix(value, 16).map_err(|_| wrong());
         if let Some(n) = NAMES.iter().position(|name| *name == key) {
             v.gpr[n] = number()? as u32;
-        } else if let Some((_, at, len)) = fields.iter().find(|(name, _, _)| name == key) {
+        } else if let Some((_, at, len)) = FIELDS.iter().find(|(name, _, _)| *name == key) {
             let bytes = unhex(value).filter(|b| b.len() == *len).ok_or_else(wrong)?;
             v.fx[*at..at + len].copy_from_slice(&bytes);
         } else if let Some(at) = key.strip_prefix('[').and_then(|k| k.strip_suffix(']')) {

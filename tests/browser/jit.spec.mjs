@@ -1,42 +1,8 @@
-// The fast tier beside the interpreter, on the wasm module itself in Node: random programs, code that changes itself, and our
-// own guests, with every block compiled at once and at random thresholds. The whole state must be the same at every look.
+// The fast tier beside the interpreter, on the wasm module itself in Node: random programs and our own guests, with every block compiled at once and at random thresholds. The whole state must be the same at every look.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
-
-const root = new URL("../../", import.meta.url).pathname;
-const missing = existsSync(`${root}build/wasm/plain/tab86_bg.wasm`) ? false : "no wasm module: `cargo xtask build` makes it";
-const { built, debian, difference, machine } = missing ? /** @type {any} */ ({}) : await import("../jit/machine.mjs");
-
-const LOAD = 0x100000;
-const DATA = 0x200000;
-const OTHER = 0x300000;
-
-/** A Multiboot image that is loaded whole at LOAD and starts behind its header. @param {number[]} code */
-function image(code) {
-  const head = new Uint32Array(8);
-  const flags = 1 << 16;
-  head.set([0x1badb002, flags, -(0x1badb002 + flags), LOAD, LOAD, LOAD + 32 + code.length, LOAD + 0x80000, LOAD + 32]);
-  return new Uint8Array([...new Uint8Array(head.buffer), ...code]);
-}
-
-const le = (/** @type {number} */ v) => [v & 255, (v >> 8) & 255, (v >> 16) & 255, (v >>> 24) & 255];
-
-/** Numbers below `n`, reproducible (mulberry32). @param {number} seed */
-function numbers(seed) {
-  return (/** @type {number} */ n) => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * n);
-  };
-}
-
-/** Sets up stack and registers: EBX and ESI point into data, EBP counts rounds. @param {number} rounds */
-const start = (rounds) => [
-  0xbc, ...le(DATA + 0x8000), 0xbb, ...le(DATA + 0x1000), 0xbe, ...le(DATA + 0x2ffc), 0xbf, ...le(DATA + 0x4000), 0xbd, ...le(rounds),
-  0xb8, ...le(0x12345678), 0xb9, ...le(0x9abcdef0), 0xba, ...le(0x0f1e2d3c),
-];
+import { built, compare, debian, image, le, missing, numbers, root, start } from "../jit/programs.mjs";
 
 /** A random instruction that neither moves EBX, ESI, EDI, ESP and EBP nor faults. @param {(n: number) => number} pick */
 function instruction(pick) {
@@ -85,36 +51,6 @@ function program(seed) {
   }
   const back = -(body.length + 7);
   return image([...start(400), ...body, 0x4d, 0x0f, 0x85, ...le(back), 0xeb, 0xfe]);
-}
-
-/** Runs the firmware until the image has begun; its instructions. @param {any} vm */
-function boot(vm) {
-  for (let n = 0; n < 200_000_000; n += 20_000) {
-    const rip = Number(vm.state()[1]);
-    if (rip >= LOAD && rip < LOAD + 0x80000) return n;
-    vm.run(20_000);
-  }
-  throw new Error("the image did not begin");
-}
-
-/** Runs with and without, and compares after random numbers of instructions. */
-function compare(/** @type {object} */ setup, /** @type {object} */ jit, total, most, seed) {
-  const a = machine({ ...setup, jit: false });
-  const b = machine({ ...setup, jit: true, ...jit });
-  const pick = numbers(seed);
-  if (setup.multiboot) b.run(boot(a));
-  for (let done = 0; done < total; ) {
-    const n = 1 + pick(most);
-    a.run(n);
-    b.run(n);
-    const [x, y] = [a.state(), b.state()];
-    assert.equal(difference(x, y), "", `after ${x[0]} instructions (from ${done}), seed ${seed}`);
-    done += n;
-  }
-  assert.equal(b.hash(), a.hash(), `memory, seed ${seed}`);
-  const rip = Number(a.state()[1]);
-  assert.ok(!setup.multiboot || (rip >= LOAD && rip < LOAD + 0x80000) || rip >> 16 === OTHER >> 16, `at ${rip.toString(16)}: the program lost its way, seed ${seed}`);
-  return b.figures();
 }
 
 test("random programs leave the same state at every look", { skip: missing }, () => {
@@ -234,44 +170,6 @@ test("random SSE programs leave the same state at every look", { skip: missing }
   }
   assert.ok(compiled > 50_000, `${compiled} instructions ran compiled`);
 });
-
-/** Code that writes code: each case changes an immediate and runs it, many times over. */
-const ROUNDS = 3000;
-const cases = {
-  // inc dword [imm of mov eax below]; mov eax, imm; add edx, eax; dec ebp; jnz
-  "the next instruction": () => {
-    const at = LOAD + 32 + start(0).length;
-    return [0xff, 0x05, ...le(at + 7), 0xb8, 0, 0, 0, 0, 0x01, 0xc2, 0x4d, 0x75, 0xf0];
-  },
-  // call f; inc dword [imm in f]; dec ebp; jnz; jmp $; f: mov eax, imm; add edx, eax; ret
-  "its own page": () => {
-    const f = LOAD + 32 + start(0).length + 5 + 6 + 3 + 2;
-    return [0xe8, 0x0b, 0, 0, 0, 0xff, 0x05, ...le(f + 1), 0x4d, 0x75, 0xf2, 0xeb, 0xfe, 0xb8, 0, 0, 0, 0, 0x01, 0xc2, 0xc3];
-  },
-  // Another page: the function is written there first.
-  "another page": () => [
-    0xc7, 0x05, ...le(OTHER), ...le(0x000000b8), 0xc7, 0x05, ...le(OTHER + 4), ...le(0xc3c20100), 0xb9, ...le(OTHER),
-    0xff, 0xd1, 0xff, 0x05, ...le(OTHER + 1), 0x4d, 0x75, 0xf5,
-  ],
-  // Data in the page of the function, not in its bytes.
-  "data beside code": () => [
-    0xc7, 0x05, ...le(OTHER), ...le(0x000000b8), 0xc7, 0x05, ...le(OTHER + 4), ...le(0xc3c20100), 0xb9, ...le(OTHER),
-    0xff, 0xd1, 0xff, 0x05, ...le(OTHER + 64), 0x4d, 0x75, 0xf5,
-  ],
-  // REP MOVSB copies the changed function over the one that runs.
-  "a string instruction": () => [
-    0xc7, 0x05, ...le(OTHER), ...le(0x000000b8), 0xc7, 0x05, ...le(OTHER + 4), ...le(0xc3c20100),
-    0xbe, ...le(OTHER), 0xbf, ...le(OTHER + 0x1000), 0xb9, 8, 0, 0, 0, 0xf3, 0xa4, 0xb9, ...le(OTHER + 0x1000), 0xff, 0xd1,
-    0xff, 0x05, ...le(OTHER + 1), 0x4d, 0x75, 0xdf,
-  ],
-};
-
-for (const [name, code] of Object.entries(cases)) {
-  test(`code that changes itself: ${name}`, { skip: missing }, () => {
-    const setup = { memory: 16 << 20, multiboot: image([...start(ROUNDS), ...code(), 0xeb, 0xfe]) };
-    for (const threshold of [0, 40]) compare(setup, { jitThreshold: threshold }, 60_000, 3000, 7);
-  });
-}
 
 for (const guest of ["hello", "mode13", "protected"]) {
   const none = missing || (existsSync(`${root}build/guests/${guest}.img`) ? false : "no guest: `cargo xtask guests` makes it");

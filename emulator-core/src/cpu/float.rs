@@ -120,6 +120,8 @@ impl Cpu {
                 }
             }
         } else {
+            // An exception keeps the operand from being written, but not from being checked.
+            self.check_alignment(lin, op.b.into())?;
             self.check_write(bus, lin, op.b.into(), user)?;
         }
         self.x87.commit_store(x87, value);

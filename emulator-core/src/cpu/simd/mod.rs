@@ -25,7 +25,7 @@ use table::{Class, IMMEDIATE_SOURCE, Info, MMX_FORM, SimdOp};
 /// Whether an op writes the status flags.
 #[must_use]
 pub fn writes_flags(op: &Op) -> bool {
-    SimdOp::of(op.imm).is_none_or(|simd| simd.info().dst == Class::Flags)
+    SimdOp::of(op.imm).is_none_or(|simd| simd.info().dst == Class::Flags || simd.compares_strings())
 }
 
 /// General registers that an op reads and writes, beside those of its memory operand, as bit masks.
@@ -33,6 +33,10 @@ pub fn writes_flags(op: &Op) -> bool {
 pub fn general_registers(op: &Op) -> (u8, u8) {
     let Some(simd) = SimdOp::of(op.imm) else { return (0, 0) };
     let info = simd.info();
+    if simd.compares_strings() {
+        // Lengths in EAX and EDX, the index in ECX.
+        return (1 << RAX | 1 << RDX, 1 << RCX);
+    }
     let bit = |used: bool, r: u8| if used { 1 << (r & 7) } else { 0 };
     let reads = bit(info.src == Class::Gpr && op.base == REG_FORM, op.b) | bit(info.dst == Class::Gpr, op.a);
     (reads, bit(info.dst == Class::Gpr, op.a))

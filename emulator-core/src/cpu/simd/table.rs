@@ -401,6 +401,13 @@ impl SimdOp {
         self as u16 >= SimdOp::Pblendvb as u16
     }
 
+    /// Whether it compares strings: the general registers and flags that it uses are not named.
+    #[inline]
+    #[must_use]
+    pub const fn compares_strings(self) -> bool {
+        matches!(self, SimdOp::Pcmpestrm | SimdOp::Pcmpestri | SimdOp::Pcmpistrm | SimdOp::Pcmpistri)
+    }
+
     /// Whether this is binary64 arithmetic on the low element.
     #[inline]
     #[must_use]
