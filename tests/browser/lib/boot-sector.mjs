@@ -40,12 +40,13 @@ export function bootFloppy(message, then) {
 }
 
 /**
- * A floppy image whose boot sector goes to protected mode and fills the RAM from 1 MiB to 16 MiB again and again:
+ * A floppy image whose boot sector goes to protected mode and fills the RAM from 1 MiB to `mebibytes` again and again:
  * cli; A20 by port 92h; lgdt; flat segments; again: mov edi, 100000h; mov ecx, 15 MiB / 4; inc eax; rep stosd; jmp again
  */
-export function fillerFloppy() {
+export function fillerFloppy(mebibytes = 16) {
   const image = Buffer.alloc(FLOPPY);
   Buffer.from(FILLER, "hex").copy(image);
+  image.writeUInt32LE((mebibytes - 1) << 18, 0x2b);
   image.writeUInt16LE(0xaa55, 510);
   return image;
 }
