@@ -1,6 +1,6 @@
 // Throughput between a guest and the host by way of the relay: guest, relay and server on one machine, all traffic on the
 // loopback interface. tab86 and v86 (npm) run the same guest in the same browser, each with its defaults.
-//   node tests/bench/network.mjs [--mib N] [--pages N] [--rounds N] [--timeout SECONDS] [--json FILE] [--verbose] [tab86|v86]…
+//   node tests/bench/network.mjs [--mib N] [--ways up,down] [--pages N] [--rounds N] [--timeout SECONDS] [--json FILE] [--verbose] [tab86|v86]…
 // needs build/site (`cargo xtask build`) and `cargo build --release -p tab86-relay`.
 // The emulators take turns, each time in a new page with a relay and a server of its own (`--pages` turns); in a page a
 // first round warms up and does not count. `--mib tab86=8,v86=2` gives each a file size of its own. The host takes the time:
@@ -8,7 +8,7 @@
 // it has the whole file. Size and checksum are compared in each round, outside of the time. What takes longer than the
 // time-out counts as no throughput at all and ends the page. `--json` adds a line for each page to a file: figures of
 // several runs, none of which needs to be long, are then summed up by `--from FILE`. A machine with other work on it gives
-// other figures: run it alone. `--verbose` says how busy the guest was.
+// other figures: run it alone. `--verbose` says how busy the guest and the threads were.
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import { launch, openPage } from "../browser/lib/browser.mjs";
@@ -16,11 +16,13 @@ import { startHost } from "../browser/lib/host-server.mjs";
 import { boot, bootV86, leased, prepare, sh, v86Files } from "../browser/lib/network-guests.mjs";
 import { startRelayProcess } from "../browser/lib/relay-process.mjs";
 import { serveSite } from "../browser/lib/server.mjs";
+import { threads, usedSince } from "./lib/processes.mjs";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     mib: { type: "string", default: "4" },
+    ways: { type: "string", default: "up,down" },
     pages: { type: "string", default: "2" },
     rounds: { type: "string", default: "3" },
     timeout: { type: "string", default: "60" },
@@ -31,7 +33,7 @@ const { values, positionals } = parseArgs({
 });
 const [pages, rounds, timeout] = [values.pages, values.rounds, values.timeout].map(Number);
 const emulators = positionals.length ? positionals : ["tab86", "v86"];
-const WAYS = ["up", "down"];
+const WAYS = values.ways.split(",");
 /** For commands that are not measured. */
 const GUEST_MS = 120_000;
 
@@ -58,6 +60,7 @@ const work = ({ page, emulator }) =>
 /** MiB/s of a transfer, which `act` does and times. */
 async function transfer(guest, way, act) {
   const before = await work(guest);
+  const used = values.verbose ? threads() : null;
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new TimeOut(`${guest.emulator} ${way}: not done after ${timeout} s`)), 1000 * timeout);
@@ -66,7 +69,8 @@ async function transfer(guest, way, act) {
     const seconds = await Promise.race([act(), late]);
     const after = values.verbose && (await work(guest));
     const did = after && `: ${((after.instructions - before.instructions) / 1e6).toFixed(0)} M instructions, idle ${after.idle}, ${after.slices - before.slices} slices, ${after.counters}`;
-    if (values.verbose) console.error(`${guest.emulator} ${way}: ${(guest.mib / seconds).toFixed(2)} MiB/s${did || ""}`);
+    if (values.verbose) console.error(`${guest.emulator} ${way}: ${(guest.mib / seconds).toFixed(2)} MiB/s in ${seconds.toFixed(2)} s${did || ""}`);
+    if (used) console.error(`  processor seconds: ${usedSince(used).slice(0, 7).map(({ name, cpu, waited }) => `${name} ${cpu.toFixed(2)} (waited ${waited.toFixed(2)})`).join(", ")}`);
     return guest.mib / seconds;
   } finally {
     clearTimeout(timer);
@@ -89,6 +93,7 @@ async function round(guest, host, figures) {
     },
   };
   for (const way of WAYS) figures[way].push(await transfer(guest, way, ways[way]));
+  if (!WAYS.includes("down")) return;
   check("checksum of what went", await guest.md5("/tmp/down"), host.big);
   await guest.run("rm /tmp/down");
 }
@@ -120,7 +125,8 @@ async function measure(browser, site, emulator) {
     for (let n = 0; n <= rounds; n++) await round(guest, host, n ? figures : { up: [], down: [] });
   } catch (error) {
     if (!(error instanceof TimeOut)) throw error;
-    console.error(error.message);
+    const said = await guest.page.evaluate(() => window.vms.a.waitForSerial(/$/, 1000)).catch(() => "");
+    console.error(`${error.message}; the sink got ${host.received} bytes; the guest said last: ${JSON.stringify(said.slice(-200))}`);
     figures[error.message.includes(" up:") ? "up" : "down"].push(0);
   } finally {
     figures.relay = Object.fromEntries(Object.entries(await relay.metrics()).filter(([name, value]) => /drop|throttled/.test(name) && value > 0));
