@@ -168,6 +168,8 @@ fn optimize(variant: Variant, wasm: &Path) -> Result<()> {
     }
     let mut command = run::here("node");
     command.arg(repo::path("node_modules/binaryen/bin/wasm-opt")).arg("-O3").arg(wasm).arg("-o").arg(wasm);
+    // The block loop is a function of its own so that nothing in it needs saving across calls: it must stay one.
+    command.arg("--one-caller-inline-max-function-size=1000");
     command.args(features.iter().map(|name| format!("--enable-{name}"))).arg("--strip-producers");
     run::quietly(&mut command)
 }

@@ -10,7 +10,7 @@ use super::state::{Cpu, cr0, cr4, efer};
 use super::system::feature;
 use super::tlb::{self, slot};
 use crate::bus::CpuBus;
-use crate::mem::{Frame, PAGE, Ram};
+use crate::mem::{Frame, PAGE};
 
 /// What an access wants of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,76 +50,6 @@ pub enum Target {
     Plain(u32),
     /// The slow path; both halves were checked.
     Slow,
-}
-
-/// What the block loop keeps at hand for its memory accesses: neither changes while it runs.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    /// The memory block.
-    pub ram: &'a Ram,
-    /// TLB half (0 supervisor, 1 user).
-    pub user: u32,
-}
-
-macro_rules! fast_access {
-    ($t:ty, $size:expr, $block_read:ident, $block_write:ident, $read:ident, $write:ident) => {
-        /// Reads at a linear address with the current privilege.
-        #[inline(always)]
-        pub(super) fn $read<B: CpuBus>(&mut self, bus: &mut B, view: View, lin: u32) -> Exec<$t> {
-            match tlb::hit(self.tlb.read[slot(lin, view.user)], lin, $size) {
-                Some(offset) => Ok(view.ram.$block_read(offset)),
-                None => Ok(self.read_slow(bus, lin, $size, view.user != 0)? as $t),
-            }
-        }
-
-        /// Writes at a linear address with the current privilege.
-        #[inline(always)]
-        pub(super) fn $write<B: CpuBus>(&mut self, bus: &mut B, view: View, lin: u32, value: $t) -> Exec {
-            match tlb::hit(self.tlb.write[slot(lin, view.user)], lin, $size) {
-                Some(offset) => {
-                    view.ram.$block_write(offset, value);
-                    Ok(())
-                }
-                None => self.write_slow(bus, lin, $size, value as u128, view.user != 0),
-            }
-        }
-    };
-}
-
-macro_rules! fast_rmw {
-    ($t:ty, $size:expr, $block_read:ident, $block_write:ident, $rmw_read:ident, $rmw_write:ident) => {
-        /// The read half of a read-modify-write; checks the write too.
-        #[inline(always)]
-        pub(super) fn $rmw_read<B: CpuBus>(&mut self, bus: &mut B, view: View, lin: u32) -> Exec<(Target, $t)> {
-            let target = match tlb::hit(self.tlb.write[slot(lin, view.user)], lin, $size) {
-                Some(offset) => Target::Plain(offset),
-                None => self.rmw_slow(bus, lin, $size)?,
-            };
-            match target {
-                Target::Plain(offset) => Ok((target, view.ram.$block_read(offset))),
-                Target::Slow => Ok((target, self.read_slow(bus, lin, $size, view.user != 0)? as $t)),
-            }
-        }
-
-        /// The write half; cannot fault.
-        #[inline(always)]
-        pub(super) fn $rmw_write<B: CpuBus>(
-            &mut self,
-            bus: &mut B,
-            view: View,
-            target: Target,
-            lin: u32,
-            value: $t,
-        ) -> Exec {
-            match target {
-                Target::Plain(offset) => {
-                    view.ram.$block_write(offset, value);
-                    Ok(())
-                }
-                Target::Slow => self.write_slow(bus, lin, $size, value as u128, view.user != 0),
-            }
-        }
-    };
 }
 
 macro_rules! sized_access {
@@ -207,11 +137,6 @@ macro_rules! sized_access {
 }
 
 impl Cpu {
-    fast_access!(u8, 1, read_u8, write_u8, fast_read8, fast_write8);
-    fast_access!(u16, 2, read_u16, write_u16, fast_read16, fast_write16);
-    fast_access!(u32, 4, read_u32, write_u32, fast_read32, fast_write32);
-    fast_rmw!(u8, 1, read_u8, write_u8, fast_rmw_read8, fast_rmw_write8);
-    fast_rmw!(u32, 4, read_u32, write_u32, fast_rmw_read32, fast_rmw_write32);
     sized_access!(
         u8, 1, read_u8, write_u8, read_lin8, write_lin8, read8, write8, rmw_read8, rmw_write8, sys_read8, sys_write8
     );
@@ -442,7 +367,10 @@ impl Cpu {
             return Ok((phys, frame));
         }
         let i = slot(lin, user.into());
+        // What the block loop relies on: no entry leads out of the memory block.
+        let end = bus.mem().block().len();
         match frame {
+            Frame::Memory(offset) | Frame::Rom(offset) if offset as usize + PAGE as usize > end => {}
             Frame::Memory(offset) if write && !bus.mem().page_has_code(offset) => {
                 bus.mem_mut().mark_vram_dirty(offset);
                 self.tlb.enter_write(i, tlb::entry(lin, offset));

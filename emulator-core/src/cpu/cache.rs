@@ -36,7 +36,7 @@ pub struct Block {
     /// Where in the memory block it was decoded from, or [`NONE`] when that was overwritten.
     pub offset: u32,
     /// Mode in which it was decoded.
-    pub mode: u32,
+    pub mode: u16,
     /// Executions until it is hot; 0 for a block with translated code.
     pub heat: Cell<u32>,
     /// Place of its region, or [`NONE`].
@@ -44,6 +44,9 @@ pub struct Block {
     /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
     pub links: [u32; 2],
 }
+
+// A power of two: what a link leads to is found without a multiplication.
+const _: () = assert!(size_of::<Block>() == 32);
 
 #[derive(Debug, Clone, Copy)]
 struct JumpEntry {
@@ -142,6 +145,13 @@ impl CodeCache {
         self.calm_until = icount + CALM;
     }
 
+    /// A block's ops.
+    #[inline(always)]
+    #[must_use]
+    pub fn ops_of(&self, block: &Block) -> &[Op] {
+        &self.ops[block.start as usize..block.start as usize + usize::from(block.ops)]
+    }
+
     /// The block that was decoded at a memory offset in a mode.
     #[must_use]
     pub fn find(&self, offset: u32, mode: u32) -> Option<u32> {
@@ -171,7 +181,7 @@ impl CodeCache {
             bytes: bytes as u16,
             instructions: instructions as u16,
             offset,
-            mode,
+            mode: mode as u16,
             heat: Cell::new(heat),
             region: Cell::new(region.unwrap_or(NONE)),
             links: [NONE; 2],
@@ -200,7 +210,7 @@ impl CodeCache {
             block.heat.set(u32::MAX);
             return None;
         };
-        let (mode, by_offset) = (block.mode, &self.by_offset);
+        let (mode, by_offset) = (u32::from(block.mode), &self.by_offset);
         let executed = |offset: u32| by_offset.contains_key(&(u64::from(offset) | u64::from(mode) << 32));
         match jit.hot(mem, model, block.offset, mode, executed) {
             Hot::Runs(place) => {

@@ -4,7 +4,7 @@
 //! and cleared otherwise.
 
 use super::fault::{Exec, Fault};
-use super::flags::{self, AF, CF, Lazy, LazyOp, OF, SF, ZF, zsp};
+use super::flags::{self, AF, CF, Lazy, LazyOp, OF, ZF};
 use super::op::{Op, REG_FORM, SEG_ADDR16, Unary};
 use super::state::{Cpu, RAX, RCX, RDX};
 use crate::bus::CpuBus;
@@ -313,6 +313,29 @@ impl Cpu {
                 res
             }
         }
+    }
+
+    /// `ShiftRI`.
+    #[inline(always)]
+    pub fn shift_narrow(&mut self, op: &Op) {
+        let (operation, width, count) = (op.imm >> 12 & 7, op.imm >> 16, op.imm & 31);
+        let (a, bits) =
+            if width == 1 { (u32::from(self.reg8(op.b)), 8) } else { (u32::from(self.reg16(op.b.into())), 16) };
+        let m = u32::MAX >> (32 - bits);
+        let (res, cf, of) = match operation {
+            5 => (a >> count, a >> (count - 1) & 1, if count == 1 { a >> (bits - 1) } else { 0 }),
+            7 => {
+                let signed = (a << (32 - bits)) as i32 >> (32 - bits);
+                ((signed >> count) as u32 & m, (signed >> (count - 1)) as u32 & 1, 0)
+            }
+            _ => {
+                let shifted = u64::from(a) << count;
+                let (res, cf) = (shifted as u32 & m, (shifted >> bits) as u32 & 1);
+                (res, cf, cf ^ res >> (bits - 1))
+            }
+        };
+        self.set_result(width, res, cf * CF | of * OF);
+        if width == 1 { self.set_reg8(op.b, res as u8) } else { self.set_reg16(op.b.into(), res as u16) }
     }
 
     /// SHLD and SHRD by `count` (0 to 31).
@@ -694,7 +717,12 @@ pub fn compare(cc: u8, a: u32, b: u32) -> bool {
         13 => (a as i32) >= (b as i32),
         14 => (a as i32) <= (b as i32),
         15 => (a as i32) > (b as i32),
-        cc => Lazy { op: LazyOp::Sub32, res: a.wrapping_sub(b).into(), src: a.into() }.condition(cc),
+        cc => {
+            let res = a.wrapping_sub(b);
+            let holds =
+                if cc & 8 == 0 { (a ^ b) & (a ^ res) & 0x8000_0000 != 0 } else { flags::parity(res.into()) != 0 };
+            holds ^ (cc & 1 != 0)
+        }
     }
 }
 
@@ -709,12 +737,6 @@ pub fn tested(cc: u8, res: u32) -> bool {
         9 | 13 => (res as i32) >= 0,
         14 => (res as i32) <= 0,
         15 => (res as i32) > 0,
-        cc => zsp_condition(cc, res),
+        cc => (cc & 8 != 0 && flags::parity(res.into()) != 0) ^ (cc & 1 != 0),
     }
-}
-
-#[cold]
-fn zsp_condition(cc: u8, res: u32) -> bool {
-    debug_assert!(zsp(res.into(), 32) & SF == 0 || (res as i32) < 0);
-    Lazy { op: LazyOp::Logic32, res: res.into(), src: 0 }.condition(cc)
 }

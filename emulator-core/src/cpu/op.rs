@@ -102,6 +102,8 @@ kinds! {
     Shl32RI, Shr32RI, Sar32RI,
     Rol32RI, Ror32RI,
     Shl32RC, Shr32RC, Sar32RC,
+    /// SHL, SHR or SAR of an 8- or 16-bit register `b` by a constant (1-31): `imm` as for the next.
+    ShiftRI,
     /// Any shift or rotate: `imm` is count | CL flag << 8 | operation << 12 | width << 16.
     ShiftE,
     Shld32RRI, Shrd32RRI,

@@ -1,4 +1,4 @@
-//! What the block loop calls out of line: operands that need a segment check or 16-bit addresses, near
+//! Ops that the block loop leaves out: near
 //! transfers outside flat 32-bit code, and kinds that are not worth a place in the loop.
 
 use super::fault::{Exec, Fault};
@@ -8,48 +8,6 @@ use super::state::{Cpu, RAX, RCX, RDX, RSP};
 use crate::bus::CpuBus;
 
 impl Cpu {
-    #[inline(never)]
-    pub(super) fn load8_any<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec<u8> {
-        let offset = self.offset_any(op);
-        self.read8(bus, op.seg & 7, offset)
-    }
-
-    #[inline(never)]
-    pub(super) fn load16_any<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec<u16> {
-        let offset = self.offset_any(op);
-        self.read16(bus, op.seg & 7, offset)
-    }
-
-    #[inline(never)]
-    pub(super) fn load32_any<B: CpuBus>(&mut self, bus: &mut B, op: &Op) -> Exec<u32> {
-        let offset = self.offset_any(op);
-        self.read32(bus, op.seg & 7, offset)
-    }
-
-    #[inline(never)]
-    pub(super) fn store8_any<B: CpuBus>(&mut self, bus: &mut B, op: &Op, value: u8) -> Exec {
-        let offset = self.offset_any(op);
-        self.write8(bus, op.seg & 7, offset, value)
-    }
-
-    #[inline(never)]
-    pub(super) fn store16_any<B: CpuBus>(&mut self, bus: &mut B, op: &Op, value: u16) -> Exec {
-        let offset = self.offset_any(op);
-        self.write16(bus, op.seg & 7, offset, value)
-    }
-
-    #[inline(never)]
-    pub(super) fn store32_any<B: CpuBus>(&mut self, bus: &mut B, op: &Op, value: u32) -> Exec {
-        let offset = self.offset_any(op);
-        self.write32(bus, op.seg & 7, offset, value)
-    }
-
-    #[inline(never)]
-    pub(super) fn write_linear_any<B: CpuBus>(&mut self, _bus: &mut B, op: &Op, size: u32) -> Exec<u32> {
-        let offset = self.offset_any(op);
-        self.linear_write(op.seg & 7, offset, size)
-    }
-
     /// A near transfer's target: cut to 16 bits for 16-bit operands, and inside the code segment.
     #[inline]
     pub(super) fn near_target(&self, target: u32, width: u32) -> Exec<u32> {
@@ -159,6 +117,16 @@ impl Cpu {
                 self.set_reg16(RDX, v);
             }
             BitE => self.exec_bit(bus, op)?,
+            Bt32RR | Bt32RI => {
+                let n = if op.kind == Bt32RR { self.reg32(op.b.into()) } else { op.imm };
+                let v = self.reg32(op.a.into()) >> (n & 31) & 1;
+                self.set_status_bits(CF, v);
+            }
+            Rol32RI | Ror32RI => {
+                let a = self.reg32(op.a.into());
+                let res = self.shift(u32::from(op.kind == Ror32RI), 4, a, op.imm);
+                self.set_reg32(op.a.into(), res);
+            }
             BitScanE => self.exec_bit_scan(bus, op)?,
             CmpxchgE => self.exec_cmpxchg(bus, op)?,
             XaddE => self.exec_xadd(bus, op)?,

@@ -3,9 +3,11 @@
 use super::cache::{CodeCache, NONE};
 use super::decode::{self, MAX_LEN};
 use super::effort;
+use super::execute::Flow;
 use super::fault::{Exec, Fault};
 use super::flags;
-use super::interp::{Entry, Leave};
+use super::full::{Full, execute_full};
+use super::interp::Leave;
 use super::op::{Kind, Op, System};
 use super::protect::Delivered;
 use super::state::{Activity, Cpu, Shadow, mode};
@@ -129,13 +131,12 @@ impl Cpu {
                 self.step(bus, code);
                 continue;
             }
-            let ops = &code.ops[block.start as usize..block.start as usize + usize::from(block.ops)];
-            match self.run_blocks(bus, &ram, code, Entry { block, id, ops }, until) {
+            match self.run_blocks(bus, &ram, code, id, until) {
                 Leave::Unknown { from: block, slot, rip } => from = (block, slot, rip),
                 Leave::Fault(fault) if fault.is_defer() => self.step(bus, code),
                 Leave::Fault(fault) => self.raise(bus, fault),
-                Leave::Alone(op) => self.step_op(bus, code, op),
-                Leave::Budget | Leave::Retired | Leave::Hot => {}
+                Leave::Alone(op) => self.step_op(bus, op),
+                Leave::Budget | Leave::Hot => {}
             }
         }
     }
@@ -308,13 +309,13 @@ impl Cpu {
             }
         }
         match self.decode_here(bus, code) {
-            Ok(op) => self.step_op(bus, code, op),
+            Ok(op) => self.step_op(bus, op),
             Err(fault) => self.raise(bus, fault),
         }
     }
 
     /// Executes one decoded instruction at `rip`, with traps.
-    fn step_op<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) {
+    fn step_op<B: CpuBus>(&mut self, bus: &mut B, op: Op) {
         let trap = self.flag(flags::TF);
         let task = self.tr.selector;
         let translations = self.tlb.generation;
@@ -322,7 +323,7 @@ impl Cpu {
         self.shadow = Shadow::None;
         self.next_rip = (self.rip as u32).wrapping_add(op.len.into()).into();
         self.single = true;
-        let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, code, op) };
+        let outcome = if op.kind == Kind::Alone { self.exec_alone(bus, &op) } else { self.exec_one(bus, op) };
         match outcome {
             Ok(()) => {
                 let unfinished = op.kind == Kind::StringRep && self.next_rip == self.rip;
@@ -360,30 +361,12 @@ impl Cpu {
             }
     }
 
-    /// One op through the block loop.
-    fn exec_one<B: CpuBus>(&mut self, bus: &mut B, code: &CodeCache, op: Op) -> Exec {
-        let block = super::cache::Block {
-            start: 0,
-            ops: 1,
-            bytes: op.len.into(),
-            instructions: 1,
-            offset: 0,
-            mode: 0,
-            heat: std::cell::Cell::new(u32::MAX),
-            region: std::cell::Cell::new(NONE),
-            links: [NONE; 2],
-        };
-        let before = (self.rip, self.icount);
-        let ops = [op];
-        let ram = bus.mem().block_handle();
-        let leave = self.run_blocks(bus, &ram, code, Entry { block: &block, id: NONE, ops: &ops }, u64::MAX);
-        match leave {
-            Leave::Fault(fault) => Err(fault),
-            _ => {
-                self.next_rip = self.rip;
-                (self.rip, self.icount) = before;
-                Ok(())
-            }
+    /// One op that is no [`Kind::Alone`], in full.
+    fn exec_one<B: CpuBus>(&mut self, bus: &mut B, op: Op) -> Exec {
+        let next = self.next_rip as u32;
+        if let Flow::Jump(target, _) = execute_full(self, &mut Full { bus, between: false }, &op, next)? {
+            self.next_rip = target.into();
         }
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use super::flags::{self, Lazy, LazyOp};
 use super::segment::{Seg, Segment, rights};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::ops::{Deref, DerefMut};
 
 /// Register number of EAX/RAX. The others follow in encoding order.
 pub const RAX: usize = 0;
@@ -99,6 +100,49 @@ pub enum CpuModel {
     Nehalem,
 }
 
+/// A slot for each value of a byte, so that an op's register field is an index as it is: the general registers 0-15, and
+/// zeros that are never written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registers([u64; 256]);
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl Deref for Registers {
+    type Target = [u64; 256];
+    #[inline(always)]
+    fn deref(&self) -> &[u64; 256] {
+        &self.0
+    }
+}
+
+impl DerefMut for Registers {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u64; 256] {
+        &mut self.0
+    }
+}
+
+impl Serialize for Registers {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut saved = [0; 32];
+        saved.copy_from_slice(&self.0[..32]);
+        saved.serialize(to)
+    }
+}
+
+impl<'a> Deserialize<'a> for Registers {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
+        let saved = <[u64; 32]>::deserialize(from)?;
+        let mut all = Self::default();
+        all[..32].copy_from_slice(&saved);
+        Ok(all)
+    }
+}
+
 /// One vCPU.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cpu {
@@ -106,8 +150,8 @@ pub struct Cpu {
     pub index: usize,
     /// The model.
     pub model: CpuModel,
-    /// General registers 0-15, then zeros ([`ZERO_REG`]); 32 slots so that a masked index needs no bounds check.
-    pub gpr: [u64; 32],
+    /// General registers 0-15, then zeros ([`ZERO_REG`]).
+    pub gpr: Registers,
     /// Instruction pointer: the start of the instruction (or block) being executed.
     pub rip: u64,
     /// Where execution goes when the current instruction retires. Set to the following instruction before an
@@ -258,7 +302,7 @@ impl Cpu {
         let mut cpu = Self {
             index,
             model,
-            gpr: [0; 32],
+            gpr: Registers::default(),
             rip: 0,
             next_rip: 0,
             system_flags: 0,
@@ -311,7 +355,7 @@ impl Cpu {
 
     /// RESET# (SDM vol. 3, table 9-1). The instruction count goes on.
     pub fn reset(&mut self) {
-        self.gpr = [0; 32];
+        self.gpr = Registers::default();
         self.gpr[RDX] = self.signature().into();
         self.rip = 0xfff0;
         self.next_rip = 0xfff0;
@@ -390,26 +434,26 @@ impl Cpu {
     #[inline(always)]
     #[must_use]
     pub fn reg32(&self, n: usize) -> u32 {
-        self.gpr[n & 31] as u32
+        self.gpr[n & 255] as u32
     }
 
     /// Writes a 32-bit register (upper half cleared).
     #[inline(always)]
     pub fn set_reg32(&mut self, n: usize, value: u32) {
-        self.gpr[n & 31] = value.into();
+        self.gpr[n & 255] = value.into();
     }
 
     /// The low 16 bits of a general register.
     #[inline(always)]
     #[must_use]
     pub fn reg16(&self, n: usize) -> u16 {
-        self.gpr[n & 31] as u16
+        self.gpr[n & 255] as u16
     }
 
     /// Writes the low 16 bits, keeping the rest.
     #[inline(always)]
     pub fn set_reg16(&mut self, n: usize, value: u16) {
-        let r = &mut self.gpr[n & 31];
+        let r = &mut self.gpr[n & 255];
         *r = (*r & !0xffff) | u64::from(value);
     }
 

@@ -131,9 +131,9 @@ pub fn translated(op: &Op) -> bool {
         | Movzx32From16R | Movzx32From16M | Movsx32From8R | Movsx32From8M | Movsx32From16R | Movsx32From16M | Lea32
         | Xchg32RR | Xchg32RM | Cmov32RR | Cmov32RM | SetccR | SetccM | Bswap32 | Push32R | Push32I | Push32M
         | Pop32R | Leave32 | Inc32R | Dec32R | Inc32M | Dec32M | Neg32R | Not32R | Shl32RI | Shr32RI | Sar32RI
-        | Rol32RI | Ror32RI | Shl32RC | Shr32RC | Sar32RC | Shld32RRI | Shrd32RRI | Imul32RR | Imul32RM | Imul32RRI
-        | Imul32RMI | Mul32R | Imul32R | Div32R | Cdq | Cwde | Cbw | Bt32RR | Bt32RI | Bsf32R | Bsr32R | Jmp | Jcc
-        | CallRel32 | JmpR32 | JmpM32 | CallR32 | CallM32 | Ret32 | RetImm32 | LoopCx => true,
+        | ShiftRI | Rol32RI | Ror32RI | Shl32RC | Shr32RC | Sar32RC | Shld32RRI | Shrd32RRI | Imul32RR | Imul32RM
+        | Imul32RRI | Imul32RMI | Mul32R | Imul32R | Div32R | Cdq | Cwde | Cbw | Bt32RR | Bt32RI | Bsf32R | Bsr32R
+        | Jmp | Jcc | CallRel32 | JmpR32 | JmpM32 | CallR32 | CallM32 | Ret32 | RetImm32 | LoopCx => true,
         UnaryE => op.imm & 0xff <= Unary::Neg as u32,
         Movx16From8E => true,
         X87Reg | X87Load | X87Store | Fwait => super::x87::translated(op),
@@ -168,6 +168,7 @@ pub fn writes(op: &Op) -> Writes {
         Shl32RI => Writes::All(LazyOp::Shl32),
         Shr32RI => Writes::All(LazyOp::Shr32),
         Sar32RI => Writes::All(LazyOp::Sar32),
+        ShiftRI => Writes::All(if op.imm >> 16 == 1 { LazyOp::Logic8 } else { LazyOp::Logic16 }),
         Shl32RC | Shr32RC | Sar32RC => Writes::Maybe,
         Shld32RRI | Shrd32RRI | Bsf32R | Bsr32R => Writes::All(LazyOp::Logic32),
         Imul32RR | Imul32RM | Imul32RRI | Imul32RMI => Writes::All(LazyOp::Imul32),
@@ -227,8 +228,8 @@ pub fn observes(op: &Op) -> bool {
     match op.kind {
         Nop | Mov32RR | Mov32RI | Mov16RR | Mov16RI | Mov8RR | Mov8RI | Movzx32From8R | Movzx32From16R
         | Movsx32From8R | Movsx32From16R | Lea32 | Xchg32RR | Bswap32 | Neg32R | Not32R | Shl32RI | Shr32RI
-        | Sar32RI | Shld32RRI | Shrd32RRI | Imul32RR | Imul32RRI | Mul32R | Imul32R | Cdq | Cwde | Cbw | Bsf32R
-        | Bsr32R | Inc32R | Dec32R => false,
+        | Sar32RI | ShiftRI | Shld32RRI | Shrd32RRI | Imul32RR | Imul32RRI | Mul32R | Imul32R | Cdq | Cwde | Cbw
+        | Bsf32R | Bsr32R | Inc32R | Dec32R => false,
         UnaryE | Movx16From8E => op.base != REG_FORM,
         _ => true,
     }

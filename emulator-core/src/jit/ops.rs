@@ -188,6 +188,7 @@ impl Emitter<'_> {
                 }
                 self.close();
             }
+            ShiftRI => self.shift_narrow(op),
             Rol32RI | Ror32RI => self.rotate(op),
             Shld32RRI | Shrd32RRI => self.double_shift(op),
             Imul32RR | Imul32RRI | Imul32RM | Imul32RMI => {
@@ -608,6 +609,44 @@ impl Emitter<'_> {
     }
 
     /// SHLD and SHRD of registers by a constant, 1 to 31.
+    fn shift_narrow(&mut self, op: &Op) {
+        let (operation, width, count) = (op.imm >> 12 & 7, op.imm >> 16, (op.imm & 31) as i32);
+        let bits = 8 * width as i32;
+        self.get_sized(op.b, width);
+        match (operation, width) {
+            (7, 1) => wasm!(self; i32_extend8_s()),
+            (7, _) => wasm!(self; i32_extend16_s()),
+            _ => {}
+        }
+        wasm!(self; local_tee(local::T0) i32_const(count));
+        match operation {
+            5 => wasm!(self; i32_shr_u()),
+            7 => wasm!(self; i32_shr_s()),
+            _ => wasm!(self; i32_shl()),
+        }
+        self.cut(width);
+        wasm!(self; local_set(local::T2));
+        if self.live {
+            // The last bit that was shifted out.
+            match operation {
+                5 | 7 => wasm!(self; local_get(local::T0) i32_const(count - 1) i32_shr_s() i32_const(1) i32_and()),
+                _ if count <= bits => {
+                    wasm!(self; local_get(local::T0) i32_const(bits - count) i32_shr_u() i32_const(1) i32_and());
+                }
+                _ => wasm!(self; i32_const(0)),
+            }
+            match operation {
+                5 if count == 1 => wasm!(self; local_get(local::T0) i32_const(bits - 1) i32_shr_u()
+                    i32_const(11) i32_shl() i32_or()),
+                5 | 7 => {}
+                _ => wasm!(self; local_tee(local::A) local_get(local::A) local_get(local::T2) i32_const(bits - 1)
+                    i32_shr_u() i32_xor() i32_const(11) i32_shl() i32_or()),
+            }
+            wasm!(self; local_set(local::A) local_get(local::T2) local_set(local::RES));
+        }
+        self.set_sized(op.b, width, local::T2);
+    }
+
     fn double_shift(&mut self, op: &Op) {
         let count = op.imm as i32;
         let right = op.kind == Kind::Shrd32RRI;

@@ -31,7 +31,7 @@ impl Drop for Ram {
 }
 
 macro_rules! access {
-    ($read:ident, $write:ident, $t:ty) => {
+    ($read:ident, $write:ident, $read_inside:ident, $write_inside:ident, $t:ty) => {
         /// Reads a little-endian value at `offset`; an offset outside the block reads zero.
         #[inline(always)]
         #[must_use]
@@ -41,6 +41,29 @@ macro_rules! access {
             }
             // SAFETY: `offset < len`, and GUARD bytes follow the block, so all bytes are inside the allocation.
             <$t>::from_le(unsafe { self.ptr.add(offset as usize).cast::<$t>().read_unaligned() })
+        }
+
+        /// Reads like the checked one without a check.
+        ///
+        /// # Safety
+        /// `offset` lies inside the block.
+        #[inline(always)]
+        #[must_use]
+        pub unsafe fn $read_inside(&self, offset: u32) -> $t {
+            debug_assert!((offset as usize) < self.len);
+            // SAFETY: the caller's promise, and GUARD bytes follow the block.
+            <$t>::from_le(unsafe { self.ptr.add(offset as usize).cast::<$t>().read_unaligned() })
+        }
+
+        /// Writes like the checked one without a check.
+        ///
+        /// # Safety
+        /// `offset` lies inside the block.
+        #[inline(always)]
+        pub unsafe fn $write_inside(&self, offset: u32, value: $t) {
+            debug_assert!((offset as usize) < self.len);
+            // SAFETY: the caller's promise, and GUARD bytes follow the block.
+            unsafe { self.ptr.add(offset as usize).cast::<$t>().write_unaligned(value.to_le()) }
         }
 
         /// Writes a little-endian value at `offset`; an offset outside the block is ignored.
@@ -92,11 +115,11 @@ impl Ram {
         self.ptr as usize
     }
 
-    access!(read_u8, write_u8, u8);
-    access!(read_u16, write_u16, u16);
-    access!(read_u32, write_u32, u32);
-    access!(read_u64, write_u64, u64);
-    access!(read_u128, write_u128, u128);
+    access!(read_u8, write_u8, read_u8_inside, write_u8_inside, u8);
+    access!(read_u16, write_u16, read_u16_inside, write_u16_inside, u16);
+    access!(read_u32, write_u32, read_u32_inside, write_u32_inside, u32);
+    access!(read_u64, write_u64, read_u64_inside, write_u64_inside, u64);
+    access!(read_u128, write_u128, read_u128_inside, write_u128_inside, u128);
 
     /// Copies bytes out; what lies outside the block reads as zero.
     pub fn read(&self, offset: u32, out: &mut [u8]) {

@@ -199,8 +199,12 @@ impl Lower<'_> {
                 return self.kind_imm(kind, count);
             }
         }
+        let simple = self.is_reg(0) && width < 4 && !by_cl && count != 0 && operation >= 4;
         self.either(0);
-        self.kind_imm(ShiftE, count | u32::from(by_cl) << 8 | operation << 12 | width << 16)
+        self.kind_imm(
+            if simple { ShiftRI } else { ShiftE },
+            count | u32::from(by_cl) << 8 | operation << 12 | width << 16,
+        )
     }
 
     pub(super) fn double_shift(&mut self, right: bool) -> Option<Op> {
