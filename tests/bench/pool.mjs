@@ -4,7 +4,7 @@
 // a worker of its own and the operating system shares out the processor; but `slices`, which is about one worker for several.
 // A machine with other work on it gives other figures: run it alone.
 import { parseArgs } from "node:util";
-import { bootFloppy, fillerFloppy, painterFloppy, THEN } from "../browser/lib/boot-sector.mjs";
+import { bootFloppy, fillerFloppy, flatSwitcherFloppy, painterFloppy, THEN } from "../browser/lib/boot-sector.mjs";
 import { launch, openPage } from "../browser/lib/browser.mjs";
 import { serveSite } from "../browser/lib/server.mjs";
 import { IDEAL } from "./lib/ideal.mjs";
@@ -25,6 +25,7 @@ const FILES = {
   "/files/painter.img": painterFloppy(1024, 768),
   "/files/big-painter.img": painterFloppy(2560, 1600),
   "/files/switcher.img": bootFloppy("switching\r\n", THEN.switcher),
+  "/files/flat-switcher.img": flatSwitcherFloppy(),
 };
 const whole = await serveSite({ files: FILES });
 /** Without cross-origin isolation: a worker for each machine, and messages. */
@@ -201,7 +202,7 @@ const PARTS = {
   },
 
   async slices() {
-    for (const name of ["spin", "stuck", "filler", "painter", "switcher"]) {
+    for (const name of ["spin", "stuck", "filler", "painter", "switcher", "flat-switcher"]) {
       await withPage(async (page) => {
         const { gaps, slices } = await page.evaluate(async (name) => {
           const [watched, other] = [await boot("spin"), await boot(name)];
