@@ -1,7 +1,10 @@
 // Figures of the worker pool with Debian guests in Chromium: shares, latency, scaling, idle cost, memory, clones.
-//   node tests/bench/pool.mjs [share|scale|frames|slices|idle|memory|clone]…     needs build/site (`cargo xtask build`)
+//   node tests/bench/pool.mjs [--isolated false] [--verbose] [share|scale|frames|slices|idle|memory|clone]…
+// needs build/site (`cargo xtask build`). `--isolated false`: on pages without cross-origin isolation, where each machine has
+// a worker of its own and the operating system shares out the processor; but `slices`, which is about one worker for several.
 // A machine with other work on it gives other figures: run it alone.
-import { bootFloppy, fillerFloppy, painterFloppy, THEN } from "../browser/lib/boot-sector.mjs";
+import { parseArgs } from "node:util";
+import { bootFloppy, fillerFloppy, flatSwitcherFloppy, painterFloppy, THEN } from "../browser/lib/boot-sector.mjs";
 import { launch, openPage } from "../browser/lib/browser.mjs";
 import { serveSite } from "../browser/lib/server.mjs";
 import { IDEAL } from "./lib/ideal.mjs";
@@ -10,8 +13,10 @@ import { isWorker, memoryMiB, threads, usedSince } from "./lib/processes.mjs";
 const WORKERS = 2;
 /** Pairs of measurements of `scale`. */
 const ROUNDS = 7;
-const verbose = process.argv.includes("--verbose");
-const wanted = process.argv.slice(2).filter((name) => !name.startsWith("-"));
+const { values: { verbose, isolated }, positionals: wanted } = parseArgs({
+  allowPositionals: true,
+  options: { verbose: { type: "boolean", default: false }, isolated: { type: "string", default: "true" } },
+});
 const FILES = {
   "/files/spin.img": bootFloppy("spinning\r\n", THEN.spin),
   "/files/stuck.img": bootFloppy("stuck\r\n", THEN.spinForEver),
@@ -20,10 +25,14 @@ const FILES = {
   "/files/painter.img": painterFloppy(1024, 768),
   "/files/big-painter.img": painterFloppy(2560, 1600),
   "/files/switcher.img": bootFloppy("switching\r\n", THEN.switcher),
+  "/files/flat-switcher.img": flatSwitcherFloppy(),
 };
-const site = await serveSite({ files: FILES });
+const whole = await serveSite({ files: FILES });
 /** Without cross-origin isolation: a worker for each machine, and messages. */
 const plain = await serveSite({ files: FILES, isolated: false });
+const site = isolated === "false" ? plain : whole;
+/** Where the machines run, for the reader. */
+const on = site === whole ? `${WORKERS} workers` : "a worker each, without shared memory";
 const browser = await launch();
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -46,12 +55,17 @@ async function withPage(use, workers = WORKERS, from = site) {
       await vm.start();
       return vm;
     };
+    // Without shared memory the count is told five times a second: it is read when it changes.
+    window.count = async (vm) => {
+      const [{ instructions: old }, end] = [vm.stats(), performance.now() + 1000];
+      while (vm.stats().instructions === old && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 1));
+      return { instructions: vm.stats().instructions, at: performance.now() };
+    };
     window.run = async (vms, ms) => {
-      const begin = vms.map((vm) => vm.stats().instructions);
-      const at = performance.now();
+      const begin = await Promise.all(vms.map(count));
       await new Promise((resolve) => setTimeout(resolve, ms));
-      const span = performance.now() - at;
-      return vms.map((vm, i) => Number(vm.stats().instructions - begin[i]) / span / 1000);
+      const end = await Promise.all(vms.map(count));
+      return end.map(({ instructions, at }, i) => Number(instructions - begin[i].instructions) / (at - begin[i].at) / 1000);
     };
     window.boot = async (name, options) => {
       const vm = await pool.createVm({ memory: 16 << 20, fda: `/files/${name}.img`, ...options });
@@ -92,7 +106,7 @@ const PARTS = {
         await Promise.all(vms.map((vm) => vm.waitForSerial("READY", 600_000)));
         await new Promise((resolve) => setTimeout(resolve, 5000));
       });
-      console.log(`share: 8 Debian guests at the shell on ${WORKERS} workers after ${((Date.now() - began) / 1000).toFixed(1)} s`);
+      console.log(`share: 8 Debian guests at the shell (${on}) after ${((Date.now() - began) / 1000).toFixed(1)} s`);
       const figures = await page.evaluate(async () => {
         vms.forEach(busy);
         await new Promise((resolve) => setTimeout(resolve, 3000));
@@ -121,6 +135,8 @@ const PARTS = {
       const ratios = [];
       for (let i = 0; i < 5; i++) ratios.push(await page.evaluate(async () => (await ideal(2, 2000)) / (await ideal(1, 2000))));
       console.log(`scale: two plain workers with a loop in wasm do ${list(ratios, 2)} times as much as one, median ${median(ratios).toFixed(2)}`);
+    }, WORKERS, whole);
+    await withPage(async (page) => {
       await page.evaluate(async () => {
         window.vms = [await debian(), await debian()];
         await Promise.all(vms.map((vm) => vm.waitForSerial("READY", 600_000)));
@@ -179,14 +195,14 @@ const PARTS = {
     await measure("no machine", [], "");
     await measure("four that spin", ["spin", "spin", "spin"], "spin");
     await measure("one that spins beside one with interrupts off, one that triple-faults in a loop, one that fills its RAM", ["stuck", "triple", "filler"], "spin");
-    await measure("the same with messages", ["stuck", "triple", "filler"], "spin", plain);
+    if (site === whole) await measure("the same with messages", ["stuck", "triple", "filler"], "spin", plain);
     await measure("1024x768 filled without end", [], "painter");
     await measure("2560x1600 filled without end", [], "big-painter");
     await measure("2560x1600 filled without end, beside the other three", ["stuck", "triple", "filler"], "big-painter");
   },
 
   async slices() {
-    for (const name of ["spin", "stuck", "filler", "painter", "switcher"]) {
+    for (const name of ["spin", "stuck", "filler", "painter", "switcher", "flat-switcher"]) {
       await withPage(async (page) => {
         const { gaps, slices } = await page.evaluate(async (name) => {
           const [watched, other] = [await boot("spin"), await boot(name)];
@@ -315,9 +331,9 @@ const PARTS = {
 };
 
 try {
-  for (const [name, part] of Object.entries(PARTS)) if (wanted.length === 0 || wanted.includes(name)) await part();
+  for (const [name, part] of Object.entries(PARTS)) if (wanted.length ? wanted.includes(name) : name !== "slices" || site === whole) await part();
 } finally {
   await browser.close();
-  await site.close();
+  await whole.close();
   await plain.close();
 }

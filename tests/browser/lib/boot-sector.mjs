@@ -40,12 +40,13 @@ export function bootFloppy(message, then) {
 }
 
 /**
- * A floppy image whose boot sector goes to protected mode and fills the RAM from 1 MiB to 16 MiB again and again:
+ * A floppy image whose boot sector goes to protected mode and fills the RAM from 1 MiB to `mebibytes` again and again:
  * cli; A20 by port 92h; lgdt; flat segments; again: mov edi, 100000h; mov ecx, 15 MiB / 4; inc eax; rep stosd; jmp again
  */
-export function fillerFloppy() {
+export function fillerFloppy(mebibytes = 16) {
   const image = Buffer.alloc(FLOPPY);
   Buffer.from(FILLER, "hex").copy(image);
+  image.writeUInt32LE((mebibytes - 1) << 18, 0x2b);
   image.writeUInt16LE(0xaa55, 510);
   return image;
 }
@@ -72,3 +73,21 @@ const PAINTER =
   "fa31c08ed88ec0bf0080b8014fb94401cd10be677cbace01ad83f8ff7406ef42adefebf1fae4920c02e6920f01167d7c0f20c00c010f22c0" +
   "ea3d7c080066b810008ed88ec08b1d2880000089df0fb70d6d7c00000fb715717c00000fafca0503020100f3abebe4040000000100000402" +
   "0000030300200004004100ffff1700837c00000000000000000000ffff0000009acf00ffff00000092cf00";
+
+/**
+ * A floppy image whose boot sector does in flat 32-bit code, which is translated, what THEN.switcher does in real mode:
+ * again: mov ecx, 20000000; dec ecx; jnz; mov ebx, 400000; next: mov ecx, 256; mov esi, 200000h; mov edi, 200001h;
+ * rep movsb; dec ebx; jnz next; jmp again. A string instruction that repeats a pattern goes byte by byte.
+ */
+export function flatSwitcherFloppy() {
+  const start = Buffer.from(FILLER.slice(0, 2 * 0x25), "hex");
+  const code = Buffer.from("b9002d31014975fdbb801a0600b900010000be00002000bf01002000f3a44b75ecebdd", "hex");
+  const tables = Buffer.from(FILLER.slice(2 * 0x34), "hex");
+  const at = ORIGIN + start.length + code.length;
+  start.writeUInt16LE(at, 0x0e);
+  tables.writeUInt32LE(at + 6, 2);
+  const image = Buffer.alloc(FLOPPY);
+  Buffer.concat([start, code, tables]).copy(image);
+  image.writeUInt16LE(0xaa55, 510);
+  return image;
+}

@@ -14,6 +14,8 @@ export async function startHost(bytes) {
   /** @type {{ bytes: number, seconds: number, md5: string }[]} */
   const uploads = [];
   const waiters = [];
+  /** Bytes that came to the sink so far. */
+  let received = 0;
   /** When `/big` was last asked for. */
   let asked = 0;
   /**
@@ -33,6 +35,7 @@ export async function startHost(bytes) {
     socket.on("data", (data) => {
       began ||= performance.now();
       length += data.length;
+      received += data.length;
       hash.update(data);
     });
     socket.on("error", () => socket.destroy());
@@ -51,6 +54,9 @@ export async function startHost(bytes) {
     big: md5(big),
     /** The checksum of `count` times `/small`. @param {number} count */
     smalls: (count) => md5(Buffer.concat(Array(count).fill(small))),
+    get received() {
+      return received;
+    },
     get served() {
       return served;
     },
