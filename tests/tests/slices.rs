@@ -1,6 +1,7 @@
 //! How the host cuts a run into slices does not show in it: with the deterministic clock only the instruction count
 //! matters.
 
+use emulator_core::cpu::state::Registers;
 use emulator_core::machine::{ClockMode, DriveConfig, Machine, MachineConfig};
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ fn firmware(name: &str) -> Vec<u8> {
 }
 
 /// The state after `INSTRUCTIONS` of the firmware, run in slices of `slice`: memory, time and registers.
-fn state_after(slice: u64) -> (u64, u64, u64, [u64; 32]) {
+fn state_after(slice: u64) -> (u64, u64, u64, Registers) {
     let mut config = MachineConfig {
         memory: 64 << 20,
         cpus: 1,
