@@ -53,7 +53,11 @@ async function named(page, expected, message) {
 }
 const selected = (page) => page.locator("#tab-strip [aria-selected=true] .tab-name").allTextContents();
 const focused = (page) => page.evaluate(() => document.activeElement?.querySelector(".tab-name")?.textContent ?? document.activeElement?.id);
-const shows = (page, text) => page.evaluate(([text, ms]) => window.vm.waitForScreen(text, ms), [text, BOOT_MS]);
+async function shows(page, text) {
+  // The other tabs may run before the shown one has its machine.
+  await page.waitForFunction(() => window.vm);
+  await page.evaluate(([text, ms]) => window.vm.waitForScreen(text, ms), [text, BOOT_MS]);
+}
 const state = (page, name, word) => page.getByRole("tab", { name: `${name}, ${word}` }).waitFor({ timeout: BOOT_MS });
 const outside = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
