@@ -56,7 +56,7 @@ const focused = (page) => page.evaluate(() => document.activeElement?.querySelec
 async function shows(page, text) {
   // The other tabs may run before the shown one has its machine.
   await page.waitForFunction(() => window.vm);
-  await page.evaluate(([text, ms]) => window.vm.waitForScreen(text, ms), [text, BOOT_MS]);
+  return page.evaluate(([text, ms]) => window.vm.waitForScreen(text, ms), [text, BOOT_MS]);
 }
 const state = (page, name, word) => page.getByRole("tab", { name: `${name}, ${word}` }).waitFor({ timeout: BOOT_MS });
 const outside = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
