@@ -1,6 +1,6 @@
 //! Settings: a TOML file, flags over it, defaults under both. One table of the scalar settings feeds all three.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,15 +37,15 @@ pub enum ConfigError {
 pub struct DnsHost {
     /// In lower case, without a dot at the end.
     pub name: String,
-    /// The answer.
-    pub address: Ipv4Addr,
+    /// The answer to questions for this family.
+    pub address: IpAddr,
 }
 
 impl std::str::FromStr for DnsHost {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is not NAME=IPV4-ADDRESS");
+        let error = || format!("{text:?} is not NAME=ADDRESS");
         let (name, address) = text.split_once('=').ok_or_else(error)?;
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         if name.is_empty() || name.len() > 253 {
@@ -127,6 +127,12 @@ macro_rules! settings {
             /// Network of the gateway, which takes its first address [default: 10.86.0.0/16]
             #[arg(long, value_name = "CIDR")]
             pub subnet: Option<Cidr>,
+            /// IPv6 network of the gateway, 64 bits long, from which guests make their addresses [default: fd74:6162:3836::/64]
+            #[arg(long, value_name = "CIDR")]
+            pub subnet6: Option<Cidr>,
+            /// No IPv6 from the gateway: no router advertisements, no IPv6 addresses of names
+            #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+            pub no_ipv6: Option<bool>,
             /// Rooms are switches only: no DHCP, DNS and NAT
             #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
             pub no_gateway: Option<bool>,
@@ -181,6 +187,8 @@ macro_rules! settings {
                     tap: self.tap.or(under.tap),
                     tap_room: self.tap_room.or(under.tap_room),
                     subnet: self.subnet.or(under.subnet),
+                    subnet6: self.subnet6.or(under.subnet6),
+                    no_ipv6: self.no_ipv6.or(under.no_ipv6),
                     no_gateway: self.no_gateway.or(under.no_gateway),
                     no_wisp: self.no_wisp.or(under.no_wisp),
                     log: self.log.or(under.log),
@@ -203,8 +211,9 @@ const AFTER: &str = "Every flag but --config is also a key of the TOML file, wit
                      Endpoints: /r/NAME (Ethernet; / is the room \"default\"), /wisp/, /metrics, /healthz. See docs/relay.md.";
 
 settings! {
-    mtu: u16 = 1500, "BYTES", "Largest IP packet of the rooms, told to guests by DHCP";
+    mtu: u16 = 1500, "BYTES", "Largest IP packet of the rooms, told to guests by DHCP and router advertisements";
     lease: u32 = 3600, "SECONDS", "DHCP lease";
+    ra_interval: u64 = 600, "SECONDS", "Longest time between two IPv6 router advertisements";
     max_connections: usize = 4096, "N", "HTTP connections at a time, WebSockets included";
     max_connections_per_ip: usize = 128, "N", "HTTP connections at a time from one address";
     max_rooms: usize = 1024, "N", "Rooms at a time";
@@ -264,6 +273,8 @@ pub struct Settings {
     pub gateway: Ipv4Addr,
     /// Length of the network's prefix.
     pub prefix: u8,
+    /// The gateway's IPv6 address, the first of its network of 64 bits; `None`: rooms have no IPv6.
+    pub gateway6: Option<Ipv6Addr>,
     /// Whether rooms have a gateway.
     pub with_gateway: bool,
     /// Whether there is Wisp.
@@ -293,6 +304,7 @@ impl Default for Settings {
             tap_room: "default".to_owned(),
             gateway: Ipv4Addr::new(10, 86, 0, 1),
             prefix: 16,
+            gateway6: Some(GATEWAY6),
             with_gateway: true,
             with_wisp: true,
             log: "info".to_owned(),
@@ -300,6 +312,22 @@ impl Default for Settings {
             limits: Limits::default(),
         }
     }
+}
+
+/// A unique local network (RFC 4193) whose 40 bits of global identifier are "tab86". Always the same one, so that guests
+/// keep their addresses when the relay is restarted; rooms never meet.
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd74, 0x6162, 0x3836, 0, 0, 0, 0, 1);
+/// Smallest MTU of an IPv6 link (RFC 8200, section 5).
+const IPV6_MIN_MTU: u16 = 1280;
+
+/// The first address of a network that guests can make addresses from.
+fn first_address6(network: Cidr) -> Option<Ipv6Addr> {
+    let IpAddr::V6(address) = network.address() else { return None };
+    // Global unicast or unique local.
+    let first = address.segments()[0];
+    let unicast = first & 0xe000 == 0x2000 || first & 0xfe00 == 0xfc00;
+    let network_bits = u128::from(address) & (u128::MAX << 64);
+    (unicast && network.prefix() == 64).then(|| Ipv6Addr::from(network_bits + 1))
 }
 
 fn loopback() -> Vec<Cidr> {
@@ -352,8 +380,23 @@ impl Settings {
                 _ => return invalid("--subnet must be an IPv4 network with a prefix of 8 to 28 bits"),
             },
         };
+        let gateway6 = match (options.no_ipv6.unwrap_or(false), options.subnet6) {
+            (true, _) => None,
+            (false, None) => default.gateway6,
+            (false, Some(cidr)) => match first_address6(cidr) {
+                Some(address) => Some(address),
+                None => return invalid("--subnet6 must be a unicast IPv6 network with a prefix of 64 bits"),
+            },
+        };
         if !(576..=9000).contains(&limits.mtu) {
             return invalid("--mtu must be from 576 to 9000");
+        }
+        if gateway6.is_some() && limits.mtu < IPV6_MIN_MTU {
+            return invalid("IPv6 needs an --mtu of 1280 at least: give --no-ipv6 as well");
+        }
+        // RFC 4861, 6.2.1.
+        if !(4..=1800).contains(&limits.ra_interval) {
+            return invalid("--ra-interval must be from 4 to 1800 seconds");
         }
         if limits.max_message < usize::from(limits.mtu) + 18 {
             return invalid("--max-message must hold a frame: at least the MTU and 18 bytes");
@@ -389,12 +432,18 @@ impl Settings {
             tap_room: options.tap_room.unwrap_or(default.tap_room),
             gateway,
             prefix,
+            gateway6,
             with_gateway: !options.no_gateway.unwrap_or(false),
             with_wisp: !options.no_wisp.unwrap_or(false),
             log: options.log.unwrap_or(default.log),
             log_format: options.log_format.unwrap_or(default.log_format),
             limits,
         })
+    }
+
+    /// The addresses of a name that the operator gave; none when it is no such name.
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        self.dns_hosts.iter().filter(|host| host.name == name).map(|host| host.address).collect()
     }
 
     /// Largest Ethernet frame: the MTU, a header and a VLAN tag.
@@ -479,6 +528,11 @@ mod tests {
             &["x", "--mtu", "100"][..],
             &["x", "--subnet", "10.0.0.0/31"],
             &["x", "--subnet", "fd00::/64"],
+            &["x", "--subnet6", "fd00::/48"],
+            &["x", "--subnet6", "fe80::/64"],
+            &["x", "--subnet6", "10.0.0.0/24"],
+            &["x", "--mtu", "1000"],
+            &["x", "--ra-interval", "3"],
             &["x", "--tls-cert", "a"],
             &["x", "--token", ""],
             &["x", "--idle-timeout", "0"],
@@ -489,5 +543,9 @@ mod tests {
         }
         let settings = Settings::from_options(Options::try_parse_from(["x", "--subnet", "192.168.7.9/24"]).unwrap());
         assert_eq!(settings.unwrap().gateway, Ipv4Addr::new(192, 168, 7, 1));
+        let settings = |flags: &[&str]| Settings::from_options(Options::try_parse_from(flags).unwrap()).unwrap();
+        let six = settings(&["x", "--subnet6", "fd12:3456:789a:1:2:3:4:5/64"]).gateway6;
+        assert_eq!(six, "fd12:3456:789a:1::1".parse().ok());
+        assert_eq!(settings(&["x", "--no-ipv6", "--mtu", "1000"]).gateway6, None);
     }
 }

@@ -89,6 +89,7 @@ metrics! {
     dns_queries_total: "counter", "DNS questions from guests";
     dns_failed_total: "counter", "DNS questions that got no answer";
     dhcp_leases_total: "counter", "DHCP leases acknowledged";
+    router_advertisements_total: "counter", "IPv6 router advertisements that nobody asked for";
     icmp_echo_total: "counter", "Pings answered by the gateway";
     wisp_clients: "gauge", "Connected Wisp clients";
     wisp_streams: "gauge", "Open Wisp streams";
@@ -103,6 +104,7 @@ metrics! {
         drop_too_many_macs = "too_many_macs",
         drop_spoofed_ip = "spoofed_ip",
         drop_rogue_dhcp = "rogue_dhcp",
+        drop_rogue_router = "rogue_router",
         drop_hairpin = "hairpin",
         drop_flood = "flood_limit",
         drop_queue_full = "queue_full",

@@ -31,8 +31,13 @@ pub trait Dialer: Send + Sync {
     fn tcp(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
     /// Opens a socket that talks to `to` only.
     fn udp(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Datagrams>>>;
-    /// Whether an address is one of this host's own.
+    /// Whether an address is one of this host's own or, in IPv6, of its link: there neighbours have public addresses too.
     fn is_own(&self, ip: IpAddr) -> bool;
+    /// Whether packets to an address could leave this host at all.
+    fn has_route(&self, ip: IpAddr) -> bool {
+        let _ = ip;
+        true
+    }
 }
 
 /// Resolves names.
@@ -98,15 +103,29 @@ impl Dialer for SystemDialer {
         })
     }
 
-    /// Connecting a UDP socket sends nothing, but makes the kernel choose the source address: towards an address of
-    /// its own it chooses that very address.
     fn is_own(&self, ip: IpAddr) -> bool {
-        let to = SocketAddr::new(ip, 9);
-        let source = std::net::UdpSocket::bind(any(to)).and_then(|socket| {
-            socket.connect(to)?;
-            socket.local_addr()
-        });
-        source.is_ok_and(|source| source.ip() == ip)
+        source(ip).is_some_and(|source| is_near(source, ip))
+    }
+
+    fn has_route(&self, ip: IpAddr) -> bool {
+        source(ip).is_some()
+    }
+}
+
+/// The address that this host would send from. Connecting a UDP socket sends nothing, but makes the kernel choose it:
+/// towards an address of its own it chooses that very address, and towards a neighbour one of the same network.
+fn source(ip: IpAddr) -> Option<IpAddr> {
+    let to = SocketAddr::new(ip, 9);
+    let socket = std::net::UdpSocket::bind(any(to)).ok()?;
+    socket.connect(to).ok()?;
+    socket.local_addr().ok().map(|source| source.ip())
+}
+
+/// The same host or, in IPv6, the same link, which has 64 bits of prefix (RFC 7421).
+fn is_near(source: IpAddr, ip: IpAddr) -> bool {
+    match (source, ip) {
+        (IpAddr::V6(source), IpAddr::V6(ip)) => source.octets()[..8] == ip.octets()[..8],
+        _ => source == ip,
     }
 }
 
@@ -216,6 +235,14 @@ mod tests {
     fn own_addresses_are_recognised_without_a_packet() {
         assert!(SystemDialer.is_own("127.0.0.1".parse().unwrap()));
         assert!(!SystemDialer.is_own("192.0.2.1".parse().unwrap()));
+        assert!(SystemDialer.has_route("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_own_link_of_ipv6_is_the_own_64_bits() {
+        let near = |a: &str, b: &str| is_near(a.parse().unwrap(), b.parse().unwrap());
+        assert!(near("2001:200::1", "2001:200::1") && near("2001:200::1", "2001:200:0:0:ffff::9"));
+        assert!(!near("2001:200::1", "2001:200:0:1::1") && !near("192.0.2.1", "192.0.2.2"));
     }
 
     #[tokio::test]

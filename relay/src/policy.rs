@@ -27,7 +27,7 @@ pub enum Refusal {
     CarrierNat,
     /// Any other address that is not globally reachable.
     Reserved,
-    /// An address of the relay's own host.
+    /// An address of the relay's own host or, in IPv6, of its own link.
     OwnHost,
     /// A rule of the operator, or the built-in one against mail (port 25).
     Denied,

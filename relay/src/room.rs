@@ -1,13 +1,16 @@
 //! Rooms: a switch, its clients and a gateway, under a name.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::gateway::nat::Nat;
 use crate::gateway::{self, Action, Admission, Gateway, GatewayDrop};
+use crate::net::random;
 use crate::port::{Port, lock};
 use crate::shared::Shared;
 use crate::switch::{Forward, Mac, PortId, PortKind, Switch, SwitchDrop, addresses};
@@ -154,9 +157,22 @@ impl Room {
             }
             (Action::Tcp { key, packet, syn }, Some(target)) => self.nat.tcp(port, sender, key, target, packet, syn),
             (Action::Udp { key, data, packet }, Some(target)) => self.nat.udp(port, sender, key, target, data, packet),
-            (Action::Dns { guest, query }, _) => self.nat.dns(port, sender, guest, query),
+            (Action::Dns { guest, server, query }, _) => self.nat.dns(port, sender, guest, server, query),
             (Action::Drop(reason), _) => self.count_gateway(reason),
             (Action::None | Action::Tcp { .. } | Action::Udp { .. }, _) => {}
+        }
+    }
+
+    /// Sends everybody the router advertisement that is due, if one is.
+    fn advertise(&self) {
+        let mut inner = lock(&self.inner);
+        let Inner { ports, gateway, .. } = &mut *inner;
+        let Some(gateway) = gateway else { return };
+        let Some(frame) = gateway.advertisement(self.shared.now(), u32::from_be_bytes(random())) else { return };
+        let frame = Bytes::from(frame);
+        for port in ports.values() {
+            self.shared.metrics.router_advertisements_total.inc();
+            port.send(frame.clone(), &self.shared);
         }
     }
 
@@ -176,6 +192,7 @@ impl Room {
             GatewayDrop::Malformed => metrics.drop_malformed.inc(),
             GatewayDrop::SpoofedIp => metrics.drop_spoofed_ip.inc(),
             GatewayDrop::SpoofedMac => metrics.drop_spoofed_mac.inc(),
+            GatewayDrop::RogueRouter => metrics.drop_rogue_router.inc(),
             GatewayDrop::RogueDhcp => metrics.drop_rogue_dhcp.inc(),
             GatewayDrop::Fragment => metrics.drop_fragment.inc(),
             GatewayDrop::Unsupported => metrics.drop_unsupported.inc(),
@@ -225,6 +242,18 @@ impl Rooms {
         };
         let (port, frames) = room.add(bridge, flows)?;
         Ok(Membership { rooms: Arc::clone(self), room, port, frames: Some(frames) })
+    }
+
+    /// Sends router advertisements where they are due, until the rooms are gone.
+    pub async fn advertise(rooms: Weak<Rooms>) {
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            second.tick().await;
+            let Some(rooms) = rooms.upgrade() else { return };
+            let all: Vec<_> = lock(&rooms.rooms).values().cloned().collect();
+            all.iter().for_each(|room| room.advertise());
+        }
     }
 
     fn leave(&self, room: &Arc<Room>, port: &Port) {

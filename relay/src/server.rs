@@ -153,6 +153,7 @@ pub async fn start(
     let tls = settings.tls.as_ref().map(|(cert, key)| acceptor(cert, key)).transpose()?;
     let shared = Arc::new(Shared::new(settings, dialer, resolver));
     let rooms = Rooms::new(Arc::clone(&shared));
+    tokio::spawn(Rooms::advertise(Arc::downgrade(&rooms)));
     let (stop, shutdown) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
     let mut listeners = Vec::new();

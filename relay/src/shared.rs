@@ -71,6 +71,7 @@ impl Shared {
 
     /// Judges a destination and counts it when it is refused. Sends nothing.
     pub fn permit(&self, to: SocketAddr) -> Result<(), Refusal> {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         let verdict = match self.policy.check(to) {
             Ok(Verdict::Public) if self.dialer.is_own(to.ip()) => Err(Refusal::OwnHost),
             Ok(_) => Ok(()),
@@ -81,6 +82,12 @@ impl Shared {
             tracing::debug!(%to, %reason, "destination refused");
         }
         verdict
+    }
+
+    /// Whether it makes sense to tell a guest this address of a name. Hosts without IPv6 are many, and programs try that
+    /// first; an IPv4 address that cannot be reached has no alternative.
+    pub fn reachable(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() || self.dialer.has_route(ip)
     }
 
     /// Connects to a destination that the policy permits.

@@ -3,10 +3,10 @@
 //! Both are in one table, so that DHCP never gives away an address that a guest chose for itself (or kept over a
 //! restart of the relay), and so that a guest cannot speak for another one's address.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::owners::{Binding, Kind, Owners};
 use crate::switch::Mac;
 
 /// Addresses of one Ethernet address at a time.
@@ -18,37 +18,20 @@ const OFFER: Duration = Duration::from_secs(60);
 /// How long an address that a client found in use is left alone.
 const DECLINED: Duration = Duration::from_secs(600);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Seen,
-    Offered,
-    Leased,
-    Declined,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Binding {
-    mac: Mac,
-    kind: Kind,
-    expires: Duration,
-}
-
 /// The table. Bounded: `capacity` addresses, and eight for one Ethernet address.
 #[derive(Debug)]
 pub struct Bindings {
     network: u32,
     prefix: u8,
-    capacity: usize,
     lease: Duration,
-    by_ip: HashMap<Ipv4Addr, Binding>,
-    by_mac: HashMap<Mac, Vec<Ipv4Addr>>,
+    owners: Owners<Ipv4Addr>,
 }
 
 impl Bindings {
     /// A network whose first address is the gateway's.
     pub fn new(gateway: Ipv4Addr, prefix: u8, capacity: usize, lease: Duration) -> Self {
         let network = u32::from(gateway) & (u32::MAX << (32 - u32::from(prefix)));
-        Self { network, prefix, capacity, lease, by_ip: HashMap::new(), by_mac: HashMap::new() }
+        Self { network, prefix, lease, owners: Owners::new(capacity, PER_MAC) }
     }
 
     /// The subnet mask.
@@ -73,16 +56,16 @@ impl Bindings {
 
     /// Number of addresses in the table.
     pub fn len(&self) -> usize {
-        self.by_ip.len()
+        self.owners.len()
     }
 
     /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
-        self.by_ip.is_empty()
+        self.owners.is_empty()
     }
 
     fn free(&self, ip: Ipv4Addr, mac: Mac, now: Duration, live: &impl Fn(Mac) -> bool) -> bool {
-        match self.by_ip.get(&ip) {
+        match self.owners.get(ip) {
             None => true,
             Some(b) if b.mac == mac => b.kind != Kind::Declined || b.expires <= now,
             // An address in use without a lease stays its user's as long as that one is connected.
@@ -90,56 +73,10 @@ impl Bindings {
         }
     }
 
-    fn put(&mut self, ip: Ipv4Addr, binding: Binding, live: &impl Fn(Mac) -> bool) -> bool {
-        if !self.by_ip.contains_key(&ip) && self.by_ip.len() >= self.capacity {
-            // Only addresses of clients that are gone make room.
-            let gone: Vec<_> =
-                self.by_ip.iter().filter(|(_, b)| !live(b.mac)).map(|(ip, b)| (b.expires, *ip)).collect();
-            match gone.into_iter().min() {
-                Some((_, oldest)) => self.remove(oldest),
-                None => return false,
-            }
-        }
-        self.remove(ip);
-        let own = self.by_mac.entry(binding.mac).or_default();
-        own.push(ip);
-        let surplus = if own.len() > PER_MAC { Some(own.remove(0)) } else { None };
-        self.by_ip.insert(ip, binding);
-        if let Some(surplus) = surplus {
-            self.by_ip.remove(&surplus);
-        }
-        true
-    }
-
-    fn remove(&mut self, ip: Ipv4Addr) {
-        let Some(binding) = self.by_ip.remove(&ip) else { return };
-        if let Some(own) = self.by_mac.get_mut(&binding.mac) {
-            own.retain(|other| *other != ip);
-            if own.is_empty() {
-                self.by_mac.remove(&binding.mac);
-            }
-        }
-    }
-
     /// Notes that `mac` speaks for `ip`; false when the address is another one's.
     pub fn seen(&mut self, ip: Ipv4Addr, mac: Mac, now: Duration, live: impl Fn(Mac) -> bool) -> bool {
-        match self.by_ip.get_mut(&ip) {
-            Some(binding) if binding.mac == mac => {
-                binding.expires = binding.expires.max(now + self.lease);
-                if matches!(binding.kind, Kind::Declined) {
-                    binding.kind = Kind::Seen;
-                }
-                return true;
-            }
-            Some(binding) if live(binding.mac) && (binding.expires > now || binding.kind == Kind::Seen) => {
-                return false;
-            }
-            _ => {}
-        }
-        if !self.is_host(ip) {
-            return false;
-        }
-        self.put(ip, Binding { mac, kind: Kind::Seen, expires: now + self.lease }, &live)
+        let host = self.is_host(ip);
+        self.owners.seen(ip, mac, now + self.lease, now, host, live)
     }
 
     /// An address to offer: the one it has, the one it asks for, or one computed from `mac` (so that a client gets the
@@ -151,13 +88,13 @@ impl Bindings {
         now: Duration,
         live: impl Fn(Mac) -> bool,
     ) -> Option<Ipv4Addr> {
-        let own = self.by_mac.get(&mac).into_iter().flatten().rev().copied();
+        let own = self.owners.of(mac).iter().rev().copied();
         let leased = own.into_iter().find(|ip| self.free(*ip, mac, now, &live));
         let wanted = wanted.filter(|ip| self.is_host(*ip) && self.free(*ip, mac, now, &live));
         let ip = leased.or(wanted).or_else(|| self.pick(mac, now, &live))?;
-        let kept = self.by_ip.get(&ip).filter(|b| b.mac == mac && b.kind == Kind::Leased && b.expires > now).copied();
+        let kept = self.owners.get(ip).filter(|b| b.mac == mac && b.kind == Kind::Leased && b.expires > now).copied();
         let binding = kept.unwrap_or(Binding { mac, kind: Kind::Offered, expires: now + OFFER });
-        self.put(ip, binding, &live).then_some(ip)
+        self.owners.put(ip, binding, &live).then_some(ip)
     }
 
     fn pick(&self, mac: Mac, now: Duration, live: &impl Fn(Mac) -> bool) -> Option<Ipv4Addr> {
@@ -166,7 +103,7 @@ impl Bindings {
         let count = size - first;
         // FNV-1a: stable over restarts, which the library's hash is not.
         let hash = mac.0.iter().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        let tries = count.min(self.by_ip.len() as u32 + 1);
+        let tries = count.min(self.owners.len() as u32 + 1);
         (0..tries)
             .map(|step| Ipv4Addr::from(self.network + first + (hash.wrapping_add(step)) % count))
             .find(|ip| self.free(*ip, mac, now, live))
@@ -176,19 +113,19 @@ impl Bindings {
     pub fn lease(&mut self, mac: Mac, ip: Ipv4Addr, now: Duration, live: impl Fn(Mac) -> bool) -> bool {
         self.is_host(ip)
             && self.free(ip, mac, now, &live)
-            && self.put(ip, Binding { mac, kind: Kind::Leased, expires: now + self.lease }, &live)
+            && self.owners.put(ip, Binding { mac, kind: Kind::Leased, expires: now + self.lease }, &live)
     }
 
     /// Gives an address back.
     pub fn release(&mut self, mac: Mac, ip: Ipv4Addr) {
-        if self.by_ip.get(&ip).is_some_and(|b| b.mac == mac) {
-            self.remove(ip);
+        if self.owners.get(ip).is_some_and(|b| b.mac == mac) {
+            self.owners.remove(ip);
         }
     }
 
     /// The client found its address in use by somebody else.
     pub fn decline(&mut self, mac: Mac, ip: Ipv4Addr, now: Duration) {
-        if let Some(binding) = self.by_ip.get_mut(&ip).filter(|b| b.mac == mac) {
+        if let Some(binding) = self.owners.get_mut(ip).filter(|b| b.mac == mac) {
             binding.kind = Kind::Declined;
             binding.expires = now + DECLINED;
         }
@@ -269,7 +206,7 @@ mod tests {
             t.seen(Ipv4Addr::new(10, 86, 1, last), A, NOW, |_| true);
         }
         assert!(t.len() <= PER_MAC);
-        assert!(t.by_mac[&A].len() <= PER_MAC);
+        assert!(t.owners.of(A).len() <= PER_MAC);
     }
 
     #[test]
@@ -280,6 +217,6 @@ mod tests {
         t.release(B, ip);
         assert_eq!(t.len(), 1);
         t.release(A, ip);
-        assert!(t.is_empty() && t.by_mac.is_empty());
+        assert!(t.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The gateway's DNS (RFC 1035): reads one question, writes its answer. Addresses come from the relay's own resolver;
 //! questions of other types are passed on whole.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Type A.
 pub const TYPE_A: u16 = 1;
@@ -12,8 +12,8 @@ const CLASS_IN: u16 = 1;
 const HEADER: usize = 12;
 /// Seconds that guests may keep an answer: short, because the resolver's cache knows better.
 const TTL: u32 = 60;
-/// Largest answer over UDP without EDNS (RFC 1035, 4.2.1); the gateway's own answers stay below.
-const MAX_ANSWERS: usize = 16;
+/// Bytes of the largest answer over UDP without EDNS (RFC 1035, 4.2.1); the gateway's own answers stay below.
+const MAX_MESSAGE: usize = 512;
 
 /// Types that are passed on: NS, CNAME, SOA, PTR, HINFO, MX, TXT, SRV, NAPTR, DS, SSHFP, RRSIG, DNSKEY, TLSA, SVCB,
 /// HTTPS, CAA. Transfers and ANY are not.
@@ -116,12 +116,19 @@ pub fn parse(message: &[u8]) -> Option<Query> {
 
 /// Names of addresses that are not public belong to the relay's own network and are nobody's business.
 fn is_inside(name: &str) -> bool {
-    let Some(reversed) = name.strip_suffix(".in-addr.arpa") else { return name.ends_with(".ip6.arpa") };
-    let octets: Option<Vec<u8>> = reversed.split('.').rev().map(|octet| octet.parse().ok()).collect();
-    match octets.as_deref() {
-        Some([a, b, c, d]) => crate::policy::not_public(IpAddr::from([*a, *b, *c, *d])).is_some(),
-        _ => true,
-    }
+    let address = if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+        let octets: Option<Vec<u8>> = reversed.split('.').rev().map(|octet| octet.parse().ok()).collect();
+        octets.and_then(|octets| <[u8; 4]>::try_from(octets).ok()).map(IpAddr::from)
+    } else if let Some(reversed) = name.strip_suffix(".ip6.arpa") {
+        // Single hexadecimal digits (RFC 3596, 2.5).
+        let digit = |label: &str| (label.len() == 1).then(|| u128::from_str_radix(label, 16).ok()).flatten();
+        let digits: Option<Vec<u128>> = reversed.split('.').rev().map(digit).collect();
+        let whole = digits.filter(|digits| digits.len() == 32);
+        whole.map(|digits| Ipv6Addr::from(digits.iter().fold(0, |sum, digit| sum << 4 | digit)).into())
+    } else {
+        return false;
+    };
+    address.is_none_or(|ip| crate::policy::not_public(ip).is_some())
 }
 
 impl Question {
@@ -130,27 +137,39 @@ impl Question {
         self.build(code, &[])
     }
 
-    /// An answer with addresses; an empty one when there are none (the name exists).
-    pub fn addresses(&self, addresses: &[Ipv4Addr]) -> Vec<u8> {
-        self.build(Rcode::NoError, &addresses[..addresses.len().min(MAX_ANSWERS)])
+    /// An answer with those addresses that are of the family asked for; an empty one when there are none (the name
+    /// exists).
+    pub fn addresses(&self, addresses: &[IpAddr]) -> Vec<u8> {
+        let records: Vec<Vec<u8>> = addresses
+            .iter()
+            .filter_map(|address| match address {
+                IpAddr::V4(ip) if self.kind == TYPE_A => Some(ip.octets().to_vec()),
+                IpAddr::V6(ip) if self.kind == TYPE_AAAA => Some(ip.octets().to_vec()),
+                _ => None,
+            })
+            .collect();
+        self.build(Rcode::NoError, &records)
     }
 
-    fn build(&self, code: Rcode, addresses: &[Ipv4Addr]) -> Vec<u8> {
+    fn build(&self, code: Rcode, records: &[Vec<u8>]) -> Vec<u8> {
+        let length = |data: &Vec<u8>| 12 + data.len();
+        let room = (MAX_MESSAGE - HEADER).saturating_sub(self.raw.len());
+        let count = records.first().map_or(0, |first| room / length(first)).min(records.len());
         // Response, recursion available.
         let flags = 0x8080 | (u16::from(self.recursion) << 8) | code as u16;
-        let mut message = Vec::with_capacity(HEADER + self.raw.len() + addresses.len() * 16);
-        for field in [self.id, flags, 1, addresses.len() as u16, 0, 0] {
+        let mut message = Vec::with_capacity(MAX_MESSAGE);
+        for field in [self.id, flags, 1, count as u16, 0, 0] {
             message.extend_from_slice(&field.to_be_bytes());
         }
         message.extend_from_slice(&self.raw);
-        for address in addresses {
+        for data in &records[..count] {
             // A pointer to the question's name.
             message.extend_from_slice(&[0xc0, HEADER as u8]);
-            message.extend_from_slice(&TYPE_A.to_be_bytes());
+            message.extend_from_slice(&self.kind.to_be_bytes());
             message.extend_from_slice(&CLASS_IN.to_be_bytes());
             message.extend_from_slice(&TTL.to_be_bytes());
-            message.extend_from_slice(&4u16.to_be_bytes());
-            message.extend_from_slice(&address.octets());
+            message.extend_from_slice(&(data.len() as u16).to_be_bytes());
+            message.extend_from_slice(data);
         }
         message
     }
@@ -181,11 +200,19 @@ mod tests {
     fn an_address_is_asked_for_and_answered() {
         let Some(Query::Address(question)) = parse(&query("Example.ORG", TYPE_A)) else { panic!() };
         assert_eq!((question.name.as_str(), question.kind, question.id), ("example.org", TYPE_A, 0x1234));
-        let answer = question.addresses(&[Ipv4Addr::new(1, 2, 3, 4)]);
+        let ip = IpAddr::from([1, 2, 3, 4]);
+        let answer = question.addresses(&[Ipv6Addr::LOCALHOST.into(), ip]);
         assert_eq!(answer[..12], [0x12, 0x34, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         assert_eq!(&answer[12..29], &query("Example.ORG", TYPE_A)[12..], "the case of the letters is kept");
         assert_eq!(answer[answer.len() - 6..], [0, 4, 1, 2, 3, 4]);
-        assert!(question.addresses(&[Ipv4Addr::LOCALHOST; 99]).len() <= 512);
+        assert!(question.addresses(&[ip; 99]).len() <= 512);
+        let Some(Query::Address(six)) = parse(&query("example.org", TYPE_AAAA)) else { panic!() };
+        let answer = six.addresses(&[ip, Ipv6Addr::LOCALHOST.into()]);
+        assert_eq!(answer[..12], [0x12, 0x34, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(answer[29..41], [0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16]);
+        assert_eq!(answer[41..], Ipv6Addr::LOCALHOST.octets());
+        assert!(six.addresses(&[Ipv6Addr::LOCALHOST.into(); 99]).len() <= 512);
+        assert_eq!(six.addresses(&[ip])[6..8], [0, 0], "no address of the family asked for");
         assert!(question.matches(&answer) && !question.matches(&query("a", 1)) && !question.matches(&[0x12, 0x34]));
     }
 
@@ -193,7 +220,25 @@ mod tests {
     fn what_is_passed_on_and_what_is_not() {
         assert!(matches!(parse(&query("example.org", 15)), Some(Query::Forward(_))));
         assert!(matches!(parse(&query("1.1.1.1.in-addr.arpa", 12)), Some(Query::Forward(_))));
-        for name in ["1.0.0.10.in-addr.arpa", "1.0.0.127.in-addr.arpa", "x.in-addr.arpa", "1.ip6.arpa"] {
+        let reversed = |ip: &str| {
+            let digits: Vec<String> = format!("{:032x}", u128::from(ip.parse::<Ipv6Addr>().unwrap()))
+                .chars()
+                .rev()
+                .map(String::from)
+                .collect();
+            format!("{}.ip6.arpa", digits.join("."))
+        };
+        assert!(matches!(parse(&query(&reversed("2606:4700::1111"), 12)), Some(Query::Forward(_))));
+        let (unique_local, mapped) = (reversed("fd00::1"), reversed("::ffff:10.0.0.1"));
+        for name in [
+            "1.0.0.10.in-addr.arpa",
+            "1.0.0.127.in-addr.arpa",
+            "x.in-addr.arpa",
+            "1.1.1.in-addr.arpa",
+            "1.ip6.arpa",
+            &unique_local,
+            &mapped,
+        ] {
             assert!(matches!(parse(&query(name, 12)), Some(Query::Answer(_, Rcode::NxDomain))), "{name}");
         }
         for kind in [0, 251, 252, 255] {

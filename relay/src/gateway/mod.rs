@@ -4,18 +4,20 @@
 pub mod bindings;
 pub mod dhcp;
 pub mod dns;
+pub mod icmp;
+pub mod ipv6;
 pub mod nat;
+pub mod owners;
 pub mod packet;
 pub mod tcp;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4DstUnreachable,
-    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet,
+    Ipv6Packet, TcpPacket, UdpPacket,
 };
 
 use crate::config::Settings;
@@ -40,6 +42,8 @@ pub enum GatewayDrop {
     SpoofedMac,
     /// A DHCP answer that is not ours.
     RogueDhcp,
+    /// A router advertisement or redirect that is not ours.
+    RogueRouter,
     /// A fragment: the gateway does not reassemble.
     Fragment,
     /// A protocol that the gateway does not carry.
@@ -61,9 +65,9 @@ pub enum Admission {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// The guest's end.
-    pub guest: SocketAddrV4,
-    /// Whom the guest talks to, as the guest sees it.
-    pub remote: SocketAddrV4,
+    pub guest: SocketAddr,
+    /// Whom the guest talks to, as the guest sees it. Of the same family.
+    pub remote: SocketAddr,
 }
 
 /// What is to be done for a frame to the gateway.
@@ -77,7 +81,7 @@ pub enum Action {
     Leased(Vec<u8>),
     /// A ping's answer back to the sender.
     Echo(Vec<u8>),
-    /// An IPv4 packet of a TCP connection.
+    /// An IP packet of a TCP connection.
     Tcp {
         /// Which one.
         key: FlowKey,
@@ -98,7 +102,9 @@ pub enum Action {
     /// A DNS message to the gateway.
     Dns {
         /// Who asks.
-        guest: SocketAddrV4,
+        guest: SocketAddr,
+        /// Which address of the gateway was asked.
+        server: IpAddr,
         /// The message.
         query: Bytes,
     },
@@ -112,6 +118,21 @@ pub struct Gateway {
     ip: Ipv4Addr,
     dhcp: dhcp::Server,
     bindings: Bindings,
+    v6: Option<ipv6::Ipv6>,
+}
+
+/// Type and payload of a frame, behind priority tags (IEEE 802.1Q with VLAN 0), which guests take off without being told
+/// to. Other VLANs are networks of the guests' own.
+fn untagged<'a>(ethernet: &EthernetFrame<&'a [u8]>) -> (EthernetProtocol, &'a [u8]) {
+    const TAGS: [u16; 2] = [0x8100, 0x88a8];
+    let (mut kind, mut payload) = (u16::from(ethernet.ethertype()), ethernet.payload());
+    while TAGS.contains(&kind)
+        && let [high, low, a, b, rest @ ..] = payload
+        && (high & 0x0f, low) == (0, &0)
+    {
+        (kind, payload) = (u16::from_be_bytes([*a, *b]), rest);
+    }
+    (kind.into(), payload)
 }
 
 impl Gateway {
@@ -128,6 +149,7 @@ impl Gateway {
                 capacity,
                 Duration::from_secs(limits.lease.into()),
             ),
+            v6: ipv6::Ipv6::new(settings, capacity.saturating_mul(2)),
         }
     }
 
@@ -136,14 +158,20 @@ impl Gateway {
         self.ip
     }
 
-    /// Filters what a client says about itself before the switch sees it: ARP and IPv4 source addresses that belong to
-    /// another client or to the gateway, and DHCP answers. `live` tells whether an address is connected.
+    /// The router advertisement that is due for everybody, if one is; `dice` is any number.
+    pub fn advertisement(&mut self, now: Duration, dice: u32) -> Option<Vec<u8>> {
+        self.v6.as_mut()?.due(now, dice)
+    }
+
+    /// Filters what a client says about itself before the switch sees it: ARP, neighbour discovery and source addresses
+    /// that belong to another client or to the gateway, and answers of DHCP servers and routers. `live` tells whether an address is connected.
     pub fn admit(&mut self, frame: &[u8], now: Duration, live: impl Fn(Mac) -> bool) -> Result<Admission, GatewayDrop> {
         let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return Err(GatewayDrop::Malformed) };
         let sender = Mac(ethernet.src_addr().0);
-        match ethernet.ethertype() {
+        let (kind, payload) = untagged(&ethernet);
+        match kind {
             EthernetProtocol::Arp => {
-                let arp = ArpPacket::new_checked(ethernet.payload()).map_err(|_| GatewayDrop::Malformed)?;
+                let arp = ArpPacket::new_checked(payload).map_err(|_| GatewayDrop::Malformed)?;
                 let Ok(ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. }) = ArpRepr::parse(&arp)
                 else {
                     return Err(GatewayDrop::Malformed);
@@ -155,7 +183,7 @@ impl Gateway {
                 Ok(Admission::Pass)
             }
             EthernetProtocol::Ipv4 => {
-                let ip = Ipv4Packet::new_checked(ethernet.payload()).map_err(|_| GatewayDrop::Malformed)?;
+                let ip = Ipv4Packet::new_checked(payload).map_err(|_| GatewayDrop::Malformed)?;
                 self.claim(ip.src_addr(), sender, now, live)?;
                 if ip.next_header() == IpProtocol::Udp
                     && ip.frag_offset() == 0
@@ -170,6 +198,10 @@ impl Gateway {
                 }
                 Ok(Admission::Pass)
             }
+            EthernetProtocol::Ipv6 => match &mut self.v6 {
+                Some(v6) => v6.admit(sender, payload, now, live).map(|()| Admission::Pass),
+                None => Ok(Admission::Pass),
+            },
             _ => Ok(Admission::Pass),
         }
     }
@@ -198,6 +230,13 @@ impl Gateway {
                 let packet = frame.slice(HEADER..HEADER + length);
                 let unicast = ethernet.dst_addr() == EthernetAddress(MAC.0);
                 self.ipv4(sender, unicast, packet, now, live)
+            }
+            EthernetProtocol::Ipv6 if let Some(v6) = &self.v6 => {
+                let Ok(ip) = Ipv6Packet::new_checked(ethernet.payload()) else {
+                    return Action::Drop(GatewayDrop::Malformed);
+                };
+                let packet = frame.slice(HEADER..HEADER + ip.total_len());
+                v6.handle(sender, ethernet.dst_addr() == EthernetAddress(MAC.0), packet)
             }
             _ if ethernet.dst_addr() == EthernetAddress(MAC.0) => Action::Drop(GatewayDrop::Unsupported),
             _ => Action::None,
@@ -242,6 +281,10 @@ impl Gateway {
         }
         let (from, to) = (ip.src_addr(), ip.dst_addr());
         let payload = usize::from(ip.header_len());
+        let flow = |ports: (u16, u16)| FlowKey {
+            guest: SocketAddr::from((from, ports.0)),
+            remote: SocketAddr::from((to, ports.1)),
+        };
         if ip.next_header() == IpProtocol::Udp {
             let Ok(udp) = UdpPacket::new_checked(ip.payload()) else { return Action::Drop(GatewayDrop::Malformed) };
             if !udp.verify_checksum(&from.into(), &to.into()) {
@@ -252,12 +295,9 @@ impl Gateway {
                 return self.dhcp(sender, &data, now, live);
             }
             if unicast && self.routable(from, to) {
-                let key = FlowKey {
-                    guest: SocketAddrV4::new(from, udp.src_port()),
-                    remote: SocketAddrV4::new(to, udp.dst_port()),
-                };
+                let key = flow((udp.src_port(), udp.dst_port()));
                 return if to == self.ip && udp.dst_port() == DNS_PORT {
-                    Action::Dns { guest: key.guest, query: data }
+                    Action::Dns { guest: key.guest, server: IpAddr::V4(to), query: data }
                 } else {
                     Action::Udp { key, data, packet }
                 };
@@ -268,14 +308,13 @@ impl Gateway {
             _ if !self.bindings.is_host(from) => Action::Drop(GatewayDrop::SpoofedIp),
             IpProtocol::Tcp if self.routable(from, to) => {
                 let Ok(tcp) = TcpPacket::new_checked(ip.payload()) else { return Action::Drop(GatewayDrop::Malformed) };
-                let key = FlowKey {
-                    guest: SocketAddrV4::new(from, tcp.src_port()),
-                    remote: SocketAddrV4::new(to, tcp.dst_port()),
-                };
+                let key = flow((tcp.src_port(), tcp.dst_port()));
                 Action::Tcp { key, syn: tcp.syn() && !tcp.ack(), packet: packet.clone() }
             }
-            IpProtocol::Icmp if to == self.ip => self.echo(sender, from, ip.payload()),
-            IpProtocol::Icmp => Action::Reply(self.unreachable(sender, &packet, Icmpv4DstUnreachable::CommProhibited)),
+            IpProtocol::Icmp if to == self.ip => {
+                icmp::echo(Route { from_mac: MAC, to_mac: sender, from: to, to: from }, ip.payload())
+            }
+            IpProtocol::Icmp => Action::Reply(icmp::prohibited_v4(self.ip, sender, &packet)),
             _ => Action::Drop(GatewayDrop::Unsupported),
         }
     }
@@ -285,12 +324,14 @@ impl Gateway {
         self.bindings.is_host(from) && (to == self.ip || !self.bindings.contains(to))
     }
 
-    /// The socket address behind a destination: the gateway's own address stands for the relay's host.
-    pub fn target(&self, remote: SocketAddrV4) -> SocketAddr {
-        if *remote.ip() == self.ip {
-            SocketAddr::from((Ipv4Addr::LOCALHOST, remote.port()))
-        } else {
-            SocketAddr::V4(remote)
+    /// The socket address behind a destination: the gateway's own addresses stand for the relay's host.
+    pub fn target(&self, remote: SocketAddr) -> SocketAddr {
+        match remote.ip() {
+            IpAddr::V4(ip) if ip == self.ip => SocketAddr::from((Ipv4Addr::LOCALHOST, remote.port())),
+            IpAddr::V6(ip) if self.v6.as_ref().is_some_and(|v6| v6.is_own(ip)) => {
+                SocketAddr::from((Ipv6Addr::LOCALHOST, remote.port()))
+            }
+            _ => remote,
         }
     }
 
@@ -298,7 +339,7 @@ impl Gateway {
         match self.dhcp.handle(&mut self.bindings, sender, message, now, live) {
             dhcp::Outcome::Answer(answer) => {
                 let to_mac = if answer.to.is_broadcast() { Mac::BROADCAST } else { sender };
-                let route = Route { from_mac: MAC, to_mac, from: self.ip, to: answer.to };
+                let route = Route { from_mac: MAC, to_mac, from: self.ip.into(), to: answer.to.into() };
                 let ports = (dhcp::PORTS.1, dhcp::PORTS.0);
                 match packet::udp(route, ports, &answer.message, usize::from(u16::MAX), 0).and_then(|mut f| f.pop()) {
                     Some(frame) if answer.acknowledged => Action::Leased(frame),
@@ -312,43 +353,4 @@ impl Gateway {
             dhcp::Outcome::Exhausted => Action::Drop(GatewayDrop::DhcpExhausted),
         }
     }
-
-    fn echo(&self, sender: Mac, from: Ipv4Addr, payload: &[u8]) -> Action {
-        let checks = ChecksumCapabilities::default();
-        let Ok(request) = Icmpv4Packet::new_checked(payload) else { return Action::Drop(GatewayDrop::Malformed) };
-        match Icmpv4Repr::parse(&request, &checks) {
-            Ok(Icmpv4Repr::EchoRequest { ident, seq_no, data }) => {
-                let reply = Icmpv4Repr::EchoReply { ident, seq_no, data };
-                let route = Route { from_mac: MAC, to_mac: sender, from: self.ip, to: from };
-                Action::Echo(packet::ipv4(route, IpProtocol::Icmp, reply.buffer_len(), |buffer| {
-                    reply.emit(&mut Icmpv4Packet::new_unchecked(buffer), &checks);
-                }))
-            }
-            Ok(_) => Action::None,
-            Err(_) => Action::Drop(GatewayDrop::Malformed),
-        }
-    }
-
-    /// An ICMP error about `packet` (a whole IPv4 packet) to its sender.
-    pub fn unreachable(&self, to_mac: Mac, packet: &[u8], reason: Icmpv4DstUnreachable) -> Vec<u8> {
-        unreachable(self.ip, to_mac, packet, reason)
-    }
-}
-
-/// Destination unreachable (RFC 792): the header and the first 8 bytes of what did not arrive.
-fn unreachable(gateway: Ipv4Addr, to_mac: Mac, packet: &[u8], reason: Icmpv4DstUnreachable) -> Vec<u8> {
-    let original = Ipv4Packet::new_unchecked(packet);
-    let data = original.payload();
-    let header = Ipv4Repr {
-        src_addr: original.src_addr(),
-        dst_addr: original.dst_addr(),
-        next_header: original.next_header(),
-        payload_len: data.len(),
-        hop_limit: original.hop_limit(),
-    };
-    let error = Icmpv4Repr::DstUnreachable { reason, header, data: &data[..data.len().min(8)] };
-    let route = Route { from_mac: MAC, to_mac, from: gateway, to: original.src_addr() };
-    packet::ipv4(route, IpProtocol::Icmp, error.buffer_len(), |buffer| {
-        error.emit(&mut Icmpv4Packet::new_unchecked(buffer), &ChecksumCapabilities::default());
-    })
 }

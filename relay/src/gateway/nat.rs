@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,14 +12,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use smoltcp::wire::Icmpv4DstUnreachable;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::dns::{self, Query, Question, Rcode};
 use super::packet::{self, Route};
 use super::tcp::{Stack, reset};
-use super::{FlowKey, MAC, unreachable};
+use super::{FlowKey, MAC, icmp};
 use crate::net::{Stream, random};
 use crate::port::{Port, lock};
 use crate::shared::{ConnectError, Shared};
@@ -173,9 +172,10 @@ impl Nat {
         let key = (port.id, Transport::Udp, flow);
         let Some(data) = self.deliver(&key, data) else { return };
         if self.shared.permit(to).is_err() {
-            let gateway = self.shared.settings.gateway;
-            let frame = unreachable(gateway, guest, &packet, Icmpv4DstUnreachable::CommProhibited);
-            return port.send(frame.into(), &self.shared);
+            if let Some(frame) = icmp::prohibited(&self.shared.settings, guest, &packet) {
+                port.send(frame.into(), &self.shared);
+            }
+            return;
         }
         if let Some((entry, inbox)) = self.open(key, &port.udp, port) {
             let port = Arc::clone(port);
@@ -183,8 +183,8 @@ impl Nat {
         }
     }
 
-    /// A DNS message of a guest.
-    pub fn dns(self: &Arc<Self>, port: &Arc<Port>, guest_mac: Mac, guest: SocketAddrV4, message: Bytes) {
+    /// A DNS message of a guest to an address of the gateway.
+    pub fn dns(self: &Arc<Self>, port: &Arc<Port>, guest_mac: Mac, guest: SocketAddr, server: IpAddr, message: Bytes) {
         let shared = &self.shared;
         shared.metrics.dns_queries_total.inc();
         let Some(query) = dns::parse(&message) else { return shared.metrics.drop_malformed.inc() };
@@ -198,11 +198,8 @@ impl Nat {
                 answer = resolve(&shared, query, &message) => answer,
                 () = port.queue.closed() => return,
             };
-            let settings = &shared.settings;
-            let route = Route { from_mac: MAC, to_mac: guest_mac, from: settings.gateway, to: *guest.ip() };
-            let ports = (53, guest.port());
-            let ident = u16::from_be_bytes(random());
-            for frame in packet::udp(route, ports, &answer, settings.limits.mtu.into(), ident).into_iter().flatten() {
+            let route = Route { from_mac: MAC, to_mac: guest_mac, from: server, to: guest.ip() };
+            for frame in datagrams(&shared, route, (super::DNS_PORT, guest.port()), &answer) {
                 port.send(frame.into(), &shared);
             }
         });
@@ -224,25 +221,20 @@ async fn resolve(shared: &Shared, query: Query, message: &[u8]) -> Vec<u8> {
 }
 
 async fn addresses(shared: &Shared, question: &Question) -> Vec<u8> {
-    let host = shared.settings.dns_hosts.iter().find(|host| host.name == question.name);
-    // Rooms have IPv4 only: no name has an IPv6 address here.
-    if question.kind != dns::TYPE_A {
+    let settings = &shared.settings;
+    let six = question.kind == dns::TYPE_AAAA;
+    let own = settings.addresses_of(&question.name);
+    if !own.is_empty() {
+        return question.addresses(&own);
+    }
+    // Rooms without IPv6: no name has such an address there.
+    if six && settings.gateway6.is_none() {
         return question.addresses(&[]);
     }
-    if let Some(host) = host {
-        return question.addresses(&[host.address]);
-    }
-    let found = shared.lookup(&question.name).await;
-    let code = match found {
-        Ok(found) => {
-            let v4: Vec<Ipv4Addr> = found
-                .into_iter()
-                .filter_map(|ip| match ip {
-                    IpAddr::V4(ip) => Some(ip),
-                    IpAddr::V6(_) => None,
-                })
-                .collect();
-            return question.addresses(&v4);
+    let code = match shared.lookup(&question.name).await {
+        Ok(mut found) => {
+            found.retain(|ip| shared.reachable(*ip));
+            return question.addresses(&found);
         }
         Err(ConnectError::Refused(_)) => return question.answer(Rcode::Refused),
         Err(ConnectError::Timeout) => Rcode::ServFail,
@@ -251,6 +243,12 @@ async fn addresses(shared: &Shared, question: &Question) -> Vec<u8> {
     };
     shared.metrics.dns_failed_total.inc();
     question.answer(code)
+}
+
+/// The frames of a datagram to a guest.
+fn datagrams(shared: &Shared, route: Route<IpAddr>, ports: (u16, u16), data: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let ident = u32::from_be_bytes(random());
+    packet::udp(route, ports, data, shared.settings.limits.mtu.into(), ident).into_iter().flatten()
 }
 
 async fn tcp_flow(
@@ -472,10 +470,8 @@ async fn udp_flow(
 
 /// Sends a datagram to the guest; false when the guest is gone.
 async fn to_guest(shared: &Shared, port: &Port, guest: Mac, flow: FlowKey, data: &[u8]) -> bool {
-    let route = Route { from_mac: MAC, to_mac: guest, from: *flow.remote.ip(), to: *flow.guest.ip() };
-    let ports = (flow.remote.port(), flow.guest.port());
-    let ident = u16::from_be_bytes(random());
-    for frame in packet::udp(route, ports, data, shared.settings.limits.mtu.into(), ident).into_iter().flatten() {
+    let route = Route { from_mac: MAC, to_mac: guest, from: flow.remote.ip(), to: flow.guest.ip() };
+    for frame in datagrams(shared, route, (flow.remote.port(), flow.guest.port()), data) {
         if port.queue.send(frame.into()).await.is_err() {
             return false;
         }

@@ -5,7 +5,7 @@
 //! window is what holds the guest back.
 
 use std::collections::VecDeque;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +14,11 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxT
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{
-    EthernetProtocol, HardwareAddress, IpCidr, IpListenEndpoint, IpProtocol, Ipv4Packet, TcpControl, TcpPacket,
-    TcpRepr, TcpSeqNumber,
+    EthernetProtocol, HardwareAddress, IpAddress, IpCidr, IpListenEndpoint, IpProtocol, Ipv4Packet, Ipv6Packet,
+    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
-use super::packet::{self, Route};
+use super::packet::{self, HOP_LIMIT, Route};
 use crate::switch::{HEADER, Mac};
 
 /// Frames that one poll may produce before they are sent.
@@ -33,6 +33,7 @@ struct Queues {
     output: VecDeque<Vec<u8>>,
     from: Mac,
     to: Mac,
+    protocol: EthernetProtocol,
     mtu: usize,
 }
 
@@ -49,7 +50,7 @@ struct Output<'a>(&'a mut Queues);
 impl TxToken for Output<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let mut frame = vec![0; HEADER + length];
-        packet::ethernet(&mut frame, self.0.from, self.0.to, EthernetProtocol::Ipv4);
+        packet::ethernet(&mut frame, self.0.from, self.0.to, self.0.protocol);
         let result = f(&mut frame[HEADER..]);
         self.0.output.push_back(frame);
         result
@@ -94,22 +95,30 @@ fn instant(now: Duration) -> Instant {
 
 impl Stack {
     /// A socket that listens as `remote` and does not answer until [`Self::accept`]. `from` and `to` are the Ethernet
-    /// addresses of gateway and guest; `None` when `remote` cannot be listened on (port 0).
+    /// addresses of gateway and guest; `None` when nobody can listen as `remote` (port 0, or an address of no single host).
     pub fn new(
-        remote: SocketAddrV4,
+        remote: SocketAddr,
         (from, to): (Mac, Mac),
         mtu: usize,
         buffer: usize,
         seed: u64,
         now: Duration,
     ) -> Option<Self> {
-        let mut queues = Queues { input: VecDeque::new(), output: VecDeque::new(), from, to, mtu };
+        let (protocol, broadcast) = match remote.ip() {
+            IpAddr::V4(ip) => (EthernetProtocol::Ipv4, ip.is_broadcast()),
+            IpAddr::V6(_) => (EthernetProtocol::Ipv6, false),
+        };
+        // The interface panics at an address that is no host's.
+        if broadcast || remote.ip().is_multicast() || remote.ip().is_unspecified() {
+            return None;
+        }
+        let mut queues = Queues { input: VecDeque::new(), output: VecDeque::new(), from, to, protocol, mtu };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut queues, instant(now));
         // Everybody is on this link.
         interface.update_ip_addrs(|addresses| {
-            let _ = addresses.push(IpCidr::new((*remote.ip()).into(), 0));
+            let _ = addresses.push(IpCidr::new(remote.ip().into(), 0));
         });
         let storage = || SocketBuffer::new(vec![0; buffer]);
         let mut socket = Socket::new(storage(), storage());
@@ -118,7 +127,7 @@ impl Stack {
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_timeout(Some(TIMEOUT));
         socket.set_keep_alive(Some(KEEP_ALIVE));
-        socket.listen(IpListenEndpoint { addr: Some((*remote.ip()).into()), port: remote.port() }).ok()?;
+        socket.listen(IpListenEndpoint { addr: Some(remote.ip().into()), port: remote.port() }).ok()?;
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Some(Self { interface, sockets, handle, queues })
@@ -129,7 +138,7 @@ impl Stack {
         self.sockets.get_mut(self.handle)
     }
 
-    /// A packet from the guest: an IPv4 packet, for the next poll.
+    /// A packet from the guest: an IP packet, for the next poll.
     pub fn push(&mut self, packet: Bytes) {
         self.queues.input.push_back(packet);
     }
@@ -180,14 +189,40 @@ impl Stack {
 
 /// A reset for a packet that belongs to no connection (RFC 9293, 3.10.7.1); `None` for a reset or a broken packet.
 pub fn reset(packet: &[u8], to_mac: Mac) -> Option<Vec<u8>> {
-    let ip = Ipv4Packet::new_checked(packet).ok()?;
-    let (from, to) = (ip.src_addr(), ip.dst_addr());
-    let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
-    if tcp.rst() || tcp.src_port() == 0 || tcp.dst_port() == 0 || !tcp.verify_checksum(&from.into(), &to.into()) {
+    match packet.first()? >> 4 {
+        4 => {
+            let ip = Ipv4Packet::new_checked(packet).ok()?;
+            let (from, to) = (ip.src_addr(), ip.dst_addr());
+            let repr = reset_of(ip.payload(), from.into(), to.into())?;
+            let route = Route { from_mac: super::MAC, to_mac, from: to, to: from };
+            Some(packet::ipv4(route, IpProtocol::Tcp, repr.buffer_len(), |buffer| {
+                emit(&repr, buffer, to.into(), from.into());
+            }))
+        }
+        6 => {
+            let ip = Ipv6Packet::new_checked(packet).ok()?;
+            let (from, to) = (ip.src_addr(), ip.dst_addr());
+            let repr = reset_of(ip.payload(), from.into(), to.into())?;
+            let route = Route { from_mac: super::MAC, to_mac, from: to, to: from };
+            Some(packet::ipv6(route, IpProtocol::Tcp, HOP_LIMIT, repr.buffer_len(), |buffer| {
+                emit(&repr, buffer, to.into(), from.into());
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn emit(repr: &TcpRepr<'_>, buffer: &mut [u8], from: IpAddress, to: IpAddress) {
+    repr.emit(&mut TcpPacket::new_unchecked(buffer), &from, &to, &ChecksumCapabilities::default());
+}
+
+fn reset_of(segment: &[u8], from: IpAddress, to: IpAddress) -> Option<TcpRepr<'static>> {
+    let tcp = TcpPacket::new_checked(segment).ok()?;
+    if tcp.rst() || tcp.src_port() == 0 || tcp.dst_port() == 0 || !tcp.verify_checksum(&from, &to) {
         return None;
     }
     let acknowledged = tcp.seq_number() + tcp.segment_len();
-    let repr = TcpRepr {
+    Some(TcpRepr {
         src_port: tcp.dst_port(),
         dst_port: tcp.src_port(),
         control: TcpControl::Rst,
@@ -200,10 +235,5 @@ pub fn reset(packet: &[u8], to_mac: Mac) -> Option<Vec<u8>> {
         sack_ranges: [None; 3],
         timestamp: None,
         payload: &[],
-    };
-    let route = Route { from_mac: super::MAC, to_mac, from: to, to: from };
-    Some(packet::ipv4(route, IpProtocol::Tcp, repr.buffer_len(), |buffer| {
-        let checks = ChecksumCapabilities::default();
-        repr.emit(&mut TcpPacket::new_unchecked(buffer), &to.into(), &from.into(), &checks);
-    }))
+    })
 }

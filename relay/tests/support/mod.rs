@@ -6,9 +6,12 @@
     reason = "each test uses a part of it, and a test says what it expects by failing"
 )]
 
+pub mod six;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +24,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{
     DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress, IpCidr,
-    IpProtocol, Ipv4Packet, UdpPacket,
+    IpEndpoint, IpProtocol, Ipv4Packet, UdpPacket,
 };
 use tab86_relay::config::{Options, Settings};
 use tab86_relay::gateway::packet::{self, Route};
@@ -46,6 +49,7 @@ pub struct Recorder {
     pub forwarded: Mutex<Vec<Vec<u8>>>,
     pub hosts: Mutex<HashMap<String, Vec<IpAddr>>>,
     pub via: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    pub no_ipv6: AtomicBool,
     pub own: Mutex<Vec<IpAddr>>,
 }
 
@@ -90,6 +94,10 @@ impl Dialer for Recorder {
 
     fn is_own(&self, ip: IpAddr) -> bool {
         self.own.lock().unwrap().contains(&ip)
+    }
+
+    fn has_route(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() || !self.no_ipv6.load(Ordering::SeqCst)
     }
 }
 
@@ -160,7 +168,7 @@ pub fn frame(to: Mac, from: Mac, protocol: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn udp_frame(from_mac: Mac, to_mac: Mac, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), data: &[u8]) -> Vec<u8> {
-    let route = Route { from_mac, to_mac, from: from.0, to: to.0 };
+    let route = Route { from_mac, to_mac, from: from.0.into(), to: to.0.into() };
     packet::udp(route, (from.1, to.1), data, 1500, 0).unwrap().remove(0)
 }
 
@@ -375,13 +383,13 @@ impl Guest {
         }
     }
 
-    pub fn open(&mut self, to: (Ipv4Addr, u16), buffer: usize) -> SocketHandle {
+    pub fn open(&mut self, to: impl Into<IpEndpoint>, buffer: usize) -> SocketHandle {
         let storage = || tcp::SocketBuffer::new(vec![0; buffer]);
         let mut socket = tcp::Socket::new(storage(), storage());
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
         self.next_port = if self.next_port == u16::MAX { 40_000 } else { self.next_port + 1 };
-        socket.connect(self.interface.context(), to, self.next_port).unwrap();
+        socket.connect(self.interface.context(), to.into(), self.next_port).unwrap();
         self.sockets.add(socket)
     }
 
@@ -458,7 +466,7 @@ impl Guest {
     }
 
     /// Sends `request`, then reads to the end.
-    pub async fn exchange(&mut self, to: (Ipv4Addr, u16), request: &[u8]) -> Vec<u8> {
+    pub async fn exchange(&mut self, to: impl Into<IpEndpoint>, request: &[u8]) -> Vec<u8> {
         let handle = self.open(to, 65_536);
         let (mut sent, mut answer) = (0, Vec::new());
         self.until(|guest| {
