@@ -1,12 +1,12 @@
 //! Guests at a relay, as a user has it, against a server on the loopback interface that the relay was told to allow.
-//! Debian: DHCP, DNS, downloads, an upload and many connections at once; `TAB86_RELAY_MIB` sets the size of the transfers.
+//! Debian: DHCP, DNS, downloads, an upload and many connections at once, and IPv6 by router advertisements; `TAB86_RELAY_MIB` sets the size of the transfers.
 //! iPXE, which has a driver of its own: DHCP, DNS and a script by HTTP.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use md5::{Digest, Md5};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("debian_at_the_relay", &DEBIAN, debian),
+        trial("debian_makes_an_ipv6_address_and_fetches_over_it", &DEBIAN, debian_ipv6),
         trial("ipxe_runs_a_script_from_the_relays_side", &IPXE, ipxe),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -42,7 +43,8 @@ struct Loopback;
 impl Dialer for Loopback {
     fn tcp(&self, to: std::net::SocketAddr) -> futures_util::future::BoxFuture<'_, std::io::Result<Box<dyn Stream>>> {
         assert!(to.ip().is_loopback(), "the test stays on this machine: {to}");
-        SystemDialer.tcp(to)
+        // The loopback address of the family that this host has.
+        SystemDialer.tcp(if to.is_ipv6() { (loopback6(), to.port()).into() } else { to })
     }
 
     fn udp(
@@ -56,6 +58,12 @@ impl Dialer for Loopback {
     fn is_own(&self, _: std::net::IpAddr) -> bool {
         false
     }
+}
+
+/// The loopback interface's IPv6 address, or its IPv4 address on a host without IPv6.
+fn loopback6() -> IpAddr {
+    let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    if TcpListener::bind((six, 0)).is_ok() { six } else { Ipv4Addr::LOCALHOST.into() }
 }
 
 /// Knows no names: those of the test are the relay's own.
@@ -115,9 +123,9 @@ fn serve_http(mut stream: TcpStream, big: &[u8]) -> std::io::Result<()> {
     stream.write_all(body)
 }
 
-/// A web server on the loopback interface with `big`; its port.
-fn web_server(big: &Arc<Vec<u8>>) -> std::io::Result<u16> {
-    let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+/// A web server at an address of the loopback interface with `big`; its port.
+fn web_server(at: impl Into<IpAddr>, big: &Arc<Vec<u8>>) -> std::io::Result<u16> {
+    let web = TcpListener::bind((at.into(), 0))?;
     let port = web.local_addr()?.port();
     let served = Arc::clone(big);
     std::thread::spawn(move || {
@@ -129,11 +137,17 @@ fn web_server(big: &Arc<Vec<u8>>) -> std::io::Result<u16> {
     Ok(port)
 }
 
-/// A relay that knows the name files.lan and lets guests reach these ports of the host.
+/// A relay that knows the names files.lan (IPv4) and six.lan (IPv6) and lets guests reach these ports of the host.
 fn start_relay(runtime: &tokio::runtime::Runtime, ports: &[u16]) -> Result<Running, Failed> {
-    let flags =
-        ["tab86-relay", "--listen=127.0.0.1:0", "--dns-host=files.lan=10.86.0.1", "--rate-up=0", "--rate-down=0"];
-    let allow = ports.iter().map(|port| format!("--allow=127.0.0.1:{port}"));
+    let flags = [
+        "tab86-relay",
+        "--listen=127.0.0.1:0",
+        "--dns-host=files.lan=10.86.0.1",
+        "--dns-host=six.lan=fd74:6162:3836::1",
+        "--rate-up=0",
+        "--rate-down=0",
+    ];
+    let allow = ports.iter().flat_map(|port| ["127.0.0.1", "[::1]"].map(|host| format!("--allow={host}:{port}")));
     let options = <Options as clap::Parser>::try_parse_from(flags.into_iter().map(String::from).chain(allow))?;
     let settings = Settings::load(options)?;
     Ok(runtime.block_on(tab86_relay::server::start(settings, Arc::new(Loopback), Arc::new(NoNames)))?)
@@ -145,7 +159,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Autoboot gets an address and finds nothing to boot there; then the command line does what a script would.
 fn ipxe() -> Result<(), Failed> {
-    let web_port = web_server(&Arc::new(content(SMALL)))?;
+    let web_port = web_server(Ipv4Addr::LOCALHOST, &Arc::new(content(SMALL)))?;
     let runtime = runtime()?;
     let relay = start_relay(&runtime, &[web_port])?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tab86-under-test"));
@@ -167,10 +181,63 @@ fn ipxe() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Boots Debian on this network and types lines, each after the answer to the one before; what is on the screen then.
+fn run_debian(net: &str, flags: &[&str], script: &[(String, String)]) -> Result<String, Failed> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tab86-under-test"));
+    command
+        .args(["run", "--timeout", "600", "--memory", "512", "--net", net, "--mac", "02:00:00:00:86:02"])
+        .args(flags);
+    for (flag, file) in ["--kernel", "--initrd"].into_iter().zip(DEBIAN) {
+        command.arg(flag).arg(tab86_tests::guests().join(file));
+    }
+    command.args(["--append", "console=tty0 console=ttyS0 mitigations=off tsc=reliable cryptomgr.notests"]);
+    command.args(["--until-serial", "READY"]);
+    for (line, expected) in script {
+        command.args(["--type", line, "--until-screen", expected]);
+    }
+    let out = command.args(["--screen-text", "-"]).output()?;
+    let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    Ok(said)
+}
+
+/// The kernel makes an address of the prefix in the router advertisement (SLAAC); nothing in the guest is set up for it.
+fn debian_ipv6() -> Result<(), Failed> {
+    let big = Arc::new(content(2 << 20));
+    let web_port = web_server(loopback6(), &big)?;
+    let runtime = runtime()?;
+    let relay = start_relay(&runtime, &[web_port])?;
+    let (gateway, sum) = ("fd74:6162:3836::1", |data: &[u8]| hex(Md5::digest(data)));
+    let small = &big[..SMALL];
+    let line = |text: &str, expected: &str| (format!("{text}\\n"), expected.to_owned());
+    let script = [
+        line("until ip -6 addr show eth0 | grep 'scope global'; do sleep 1; done", "fd74:6162:3836::ff:fe00:8602/64"),
+        line("clear; ip -6 route", "default via fe80::74:61ff:fe62:8601 dev eth0"),
+        line(&format!("clear; ping -6 -c 2 {gateway}; echo ping$?"), "ping0"),
+        line(&format!("clear; wget -q -O - http://[{gateway}]:{web_port}/big | md5sum"), &sum(&big)),
+        // By name: once asked over IPv4, which DHCP has set up, and once over IPv6.
+        line(&format!("clear; wget -q -O - http://six.lan:{web_port}/small | md5sum"), &sum(small)),
+        line(&format!("echo nameserver {gateway} >/etc/resolv.conf; ip -4 addr flush dev eth0; clear"), " # "),
+        line(
+            &format!("wget -q -O - http://six.lan:{web_port}/small | wc -c | sed s/^/bytes/"),
+            &format!("bytes{SMALL}"),
+        ),
+    ];
+    let said = run_debian(&format!("relay=ws://{}/r/six", relay.addresses[0]), &[], &script)?;
+    let metrics = &relay.shared.metrics;
+    assert_eq!(
+        (metrics.tcp_flows_total.get(), metrics.drop_spoofed_ip.get(), metrics.drop_spoofed_mac.get()),
+        (3, 0, 0)
+    );
+    println!("{said}");
+    runtime.block_on(relay.stop());
+    Ok(())
+}
+
 fn debian() -> Result<(), Failed> {
     let mib: usize = std::env::var("TAB86_RELAY_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let big = Arc::new(content(mib << 20));
-    let web_port = web_server(&big)?;
+    let web_port = web_server(Ipv4Addr::LOCALHOST, &big)?;
     let sink = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let sink_port = sink.local_addr()?.port();
     let (uploaded, upload) = mpsc::channel();
@@ -203,20 +270,7 @@ fn debian() -> Result<(), Failed> {
         ),
     ];
     let began = Instant::now();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tab86-under-test"));
-    command.args(["run", "--timeout", "600", "--memory", "512"]);
-    command.args(["--net", &format!("relay=ws://{address}/r/test"), "--mac", "02:00:00:00:86:02"]);
-    for (flag, file) in ["--kernel", "--initrd"].into_iter().zip(DEBIAN) {
-        command.arg(flag).arg(tab86_tests::guests().join(file));
-    }
-    command.args(["--append", "console=tty0 console=ttyS0 mitigations=off tsc=reliable cryptomgr.notests"]);
-    command.args(["--until-serial", "READY"]);
-    for (line, expected) in &script {
-        command.args(["--type", line, "--until-screen", expected]);
-    }
-    let out = command.args(["--screen-text", "-"]).output()?;
-    let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert_eq!(out.status.code(), Some(0), "{said}");
+    let said = run_debian(&format!("relay=ws://{address}/r/test"), &[], &script)?;
     let sent = upload.recv_timeout(Duration::from_secs(30))?;
     assert_eq!((sent.len(), hex(Md5::digest(&sent))), (big.len(), hex(Md5::digest(&*big))), "{said}");
     println!(
