@@ -6,7 +6,9 @@ use emulator_core::cpu::state::CpuModel;
 use emulator_core::machine::{ClockMode, NetworkKind};
 use lexopt::prelude::*;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+use tab86_relay::config::Settings;
 use thiserror::Error;
 
 /// What `--help` prints.
@@ -39,6 +41,14 @@ pub enum ArgError {
     /// A relay that cannot be.
     #[error("--net relay: {0}")]
     Relay(#[from] UrlError),
+    /// A rule or a name for the gateway that cannot be.
+    #[error("{flag}: {why}")]
+    Gateway {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// Two flags that exclude one another.
     #[error("{0}")]
     Conflict(&'static str),
@@ -66,6 +76,18 @@ pub enum SerialArg {
     Stdio,
     /// Into a file.
     File(PathBuf),
+}
+
+/// What the network card is connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NetArg {
+    /// There is no card.
+    #[default]
+    None,
+    /// A gateway in this process.
+    User,
+    /// A relay.
+    Relay(RelayUrl),
 }
 
 /// A file or standard output.
@@ -127,8 +149,11 @@ pub struct Options {
     pub cpus: usize,
     pub serial: SerialArg,
     pub clock: ClockMode,
-    /// The relay at the other end of the network cable; `None`: no network card.
-    pub relay: Option<RelayUrl>,
+    pub net: NetArg,
+    /// Certificates to trust instead of the system's.
+    pub net_ca: Option<PathBuf>,
+    /// What the gateway of `--net user` lets through, and the names that it knows.
+    pub gateway: Settings,
     pub nic: NetworkKind,
     pub mac: Option<[u8; 6]>,
     pub pcap: Option<PathBuf>,
@@ -193,7 +218,11 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
             "memory" => o.memory = mebibytes(&parser.value()?.string()?)?,
             "cpu" => o.cpu = Some(cpu_model(parser.value()?.string()?)?),
             "cpus" => o.cpus = parser.value()?.parse()?,
-            "net" => o.relay = net(parser.value()?.string()?)?,
+            "net" => o.net = net(parser.value()?.string()?)?,
+            "net-ca" => o.net_ca = Some(parser.value()?.into()),
+            "allow" => o.gateway.allow.push(gateway("--allow", parser.value()?.string()?)?),
+            "deny" => o.gateway.deny.push(gateway("--deny", parser.value()?.string()?)?),
+            "dns-host" => o.gateway.dns_hosts.push(gateway("--dns-host", parser.value()?.string()?)?),
             "nic" => o.nic = nic(parser.value()?.string()?)?,
             "mac" => o.mac = Some(mac(parser.value()?.string()?)?),
             "pcap" => o.pcap = Some(parser.value()?.into()),
@@ -217,14 +246,7 @@ pub fn parse(args: &[String]) -> Result<Options, ArgError> {
     }
     (o.script, o.at_end) = arrange(steps);
     let stdout_taken = o.serial == SerialArg::Stdio || o.firmware_log == Some(Sink::Stdout);
-    if o.relay.is_none() && (o.mac.is_some() || o.pcap.is_some() || o.nic != NetworkKind::Pci) {
-        return Err(ArgError::Conflict("--nic, --mac and --pcap want a network: add --net relay=URL"));
-    }
-    if o.relay.is_some() && o.clock == ClockMode::Deterministic {
-        return Err(ArgError::Conflict(
-            "--net relay needs --clock realtime: the other clock skips the time that answers take",
-        ));
-    }
+    check_network(&o)?;
     if o.terminal == Some(true) && stdout_taken {
         return Err(ArgError::Conflict("--display terminal leaves no room for --serial stdio or --firmware-log -"));
     }
@@ -283,18 +305,39 @@ fn cpu_model(text: String) -> Result<CpuModel, ArgError> {
     }
 }
 
-fn net(text: String) -> Result<Option<RelayUrl>, ArgError> {
+fn net(text: String) -> Result<NetArg, ArgError> {
     match text.as_str() {
-        "none" => Ok(None),
-        "user" => Err(ArgError::Missing(
-            "--net user",
-            "this version has no gateway of its own, use --net relay=URL with a relay",
-        )),
+        "none" => Ok(NetArg::None),
+        "user" => Ok(NetArg::User),
         other => match other.strip_prefix("relay=") {
-            Some(url) => Ok(Some(RelayUrl::parse(url)?)),
+            Some(url) => Ok(NetArg::Relay(RelayUrl::parse(url)?)),
             None => bad("--net", "none, user or relay=URL", text),
         },
     }
+}
+
+/// Something that the relay has its own words for.
+fn gateway<T: FromStr<Err: ToString>>(flag: &'static str, text: String) -> Result<T, ArgError> {
+    text.parse().map_err(|e: T::Err| ArgError::Gateway { flag, why: e.to_string() })
+}
+
+/// Flags that want another one.
+fn check_network(o: &Options) -> Result<(), ArgError> {
+    let g = &o.gateway;
+    let conflict = |why| Err(ArgError::Conflict(why));
+    if o.net == NetArg::None && (o.mac.is_some() || o.pcap.is_some() || o.nic != NetworkKind::Pci) {
+        return conflict("--nic, --mac and --pcap want a network: add --net user or --net relay=URL");
+    }
+    if o.net != NetArg::User && !(g.allow.is_empty() && g.deny.is_empty() && g.dns_hosts.is_empty()) {
+        return conflict("--allow, --deny and --dns-host are for the gateway of --net user: a relay has its own flags");
+    }
+    if o.net_ca.is_some() && !matches!(&o.net, NetArg::Relay(url) if url.is_encrypted()) {
+        return conflict("--net-ca is for encrypted connections: add --net relay=wss://…");
+    }
+    if o.net != NetArg::None && o.clock == ClockMode::Deterministic {
+        return conflict("--net needs --clock realtime: the other clock skips the time that answers take");
+    }
+    Ok(())
 }
 
 /// I/O base and interrupt of an ISA card that was told neither.
@@ -425,11 +468,18 @@ mod tests {
     fn the_network_card_is_described() {
         let o = parsed("--net relay=ws://127.0.0.1:8086/r/lab --nic isa=0x280,5 --mac 02:00:00:12:34:5F --pcap a.pcap");
         let o = o.unwrap();
-        assert_eq!(o.relay, RelayUrl::parse("ws://127.0.0.1:8086/r/lab").ok());
+        assert_eq!(o.net, NetArg::Relay(RelayUrl::parse("ws://127.0.0.1:8086/r/lab").unwrap()));
         assert_eq!(o.nic, NetworkKind::Isa { base: 0x280, irq: 5 });
         assert_eq!(o.mac, Some([2, 0, 0, 0x12, 0x34, 0x5f]));
         assert!(o.outputs().any(|path| path.ends_with("a.pcap")));
-        assert_eq!(parsed("--net none").unwrap().relay, None);
+        assert_eq!(parsed("--net none").unwrap().net, NetArg::None);
+        let o = parsed("--net relay=wss://relay.example/r/lab --net-ca ca.pem").unwrap();
+        assert!(matches!(&o.net, NetArg::Relay(url) if url.is_encrypted()));
+        assert_eq!(o.net_ca, Some("ca.pem".into()));
+        let o = parsed("--net user --allow 127.0.0.1:80 --allow [::1]:1-9 --deny 1.1.1.1 --dns-host a.lan=10.86.0.1");
+        let o = o.unwrap();
+        assert_eq!((&o.net, o.gateway.allow.len(), o.gateway.deny.len()), (&NetArg::User, 2, 1));
+        assert_eq!(o.gateway.dns_hosts[0].name, "a.lan");
     }
 
     #[test]
@@ -441,12 +491,18 @@ mod tests {
             ("--memory lots", "a number of MiB"),
             ("--memory 99999999999999999", "a number of MiB"),
             ("--cpu z80", "486, pentium, p3, p4 or nehalem"),
-            ("--net user", "gateway"),
+            ("--net user --clock deterministic", "--clock realtime"),
+            ("--net user --allow 10.0.0.0/64", "--allow: \"10.0.0.0/64\" is not an address or a network"),
+            ("--net user --allow 10.0.0.0/8:x", "is not a port"),
+            ("--net user --dns-host a=b", "--dns-host"),
+            ("--allow 10.0.0.0/8", "--net user"),
+            ("--net relay=ws://h/ --deny 10.0.0.0/8", "--net user"),
+            ("--net relay=ws://h/ --net-ca a.pem", "wss://"),
+            ("--net user --net-ca a.pem", "wss://"),
             ("--net bridge", "none, user or relay=URL"),
-            ("--net relay=wss://relay.example/", "ws:// address"),
             ("--net relay=http://relay.example/", "ws://HOST"),
             ("--net relay=", "ws://HOST"),
-            ("--mac 02:00:00:00:00:01", "--net relay"),
+            ("--mac 02:00:00:00:00:01", "--net user"),
             ("--net relay=ws://h/ --clock deterministic", "--clock realtime"),
             ("--net relay=ws://h/ --mac 02:00:00:00:00", "six bytes"),
             ("--net relay=ws://h/ --mac 2:0:0:0:0:zz", "six bytes"),

@@ -1,6 +1,6 @@
 //! Files that a machine starts with: firmware, kernels, disk images.
 
-use crate::args::{ImageArg, Options};
+use crate::args::{ImageArg, NetArg, Options};
 use crate::net;
 use emulator_core::devices::block::{BlockBackend, BlockError, BlockStatus, Overlay};
 use emulator_core::machine::loader::LoadError;
@@ -219,7 +219,8 @@ pub fn machine_config(o: &Options) -> Result<MachineConfig, ImageError> {
         start_time: start_time(o),
         serials: 1,
         debug_exit: o.debug_exit,
-        network: o.relay.as_ref().map(|_| NetworkConfig { mac: o.mac.unwrap_or_else(net::random_mac), kind: o.nic }),
+        network: (o.net != NetArg::None)
+            .then(|| NetworkConfig { mac: o.mac.unwrap_or_else(net::random_mac), kind: o.nic }),
         ..MachineConfig::default()
     };
     // What is wrong with a number is said before any file is opened.

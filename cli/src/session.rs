@@ -1,12 +1,14 @@
 //! A run: the machine, its script and its input and output, until something ends it.
 
-use crate::args::{Options, SerialArg, Sink, Step};
+use crate::args::{NetArg, Options, SerialArg, Sink, Step};
 use crate::console::{Console, Input, Notice, RawMode};
 use crate::images::{self, ImageError};
 use crate::keys::Stroke;
-use crate::net::Network;
 use crate::net::pcap::Capture;
 use crate::net::relay::Relay;
+use crate::net::tls::{Trust, TrustError};
+use crate::net::user::User;
+use crate::net::{Cable, Network};
 use crate::output::{self, OutputError, Writer};
 use crate::terminal::{Command, Display};
 use crossterm::event::{Event, KeyEventKind};
@@ -49,9 +51,12 @@ pub enum RunError {
     /// No terminal to show the screen in.
     #[error("--display terminal needs a terminal as standard input and output")]
     NoTerminal,
-    /// The relay's thread cannot be started.
+    /// The network's threads cannot be started.
     #[error("cannot use the network: {0}")]
     Network(std::io::Error),
+    /// Nobody whose certificates could be trusted.
+    #[error("{0}")]
+    Trust(#[from] TrustError),
     /// The terminal fails.
     #[error("cannot use the terminal: {0}")]
     Terminal(#[from] std::io::Error),
@@ -170,13 +175,22 @@ pub fn run(options: Options) -> Result<u8, RunError> {
     Ok(status)
 }
 
-/// The cable to the relay, if there is to be one.
+/// The network cable, if there is to be one.
 fn network(options: &Options, console: &Console) -> Result<Option<Network>, RunError> {
-    let Some(url) = options.relay.clone() else { return Ok(None) };
+    let cable: Box<dyn Cable> = match &options.net {
+        NetArg::None => return Ok(None),
+        NetArg::Relay(url) => {
+            let trust = url.is_encrypted().then(|| Trust::new(options.net_ca.as_deref())).transpose()?;
+            Box::new(Relay::connect(url.clone(), trust, console.sender()).map_err(RunError::Network)?)
+        }
+        NetArg::User => {
+            let settings = options.gateway.clone();
+            Box::new(User::start(settings, console.sender()).map_err(RunError::Network)?)
+        }
+    };
     let start = images::start_time(options);
     let capture = options.pcap.as_ref().map(|path| Capture::create(path, start)).transpose()?;
-    let relay = Relay::connect(url, console.sender()).map_err(RunError::Network)?;
-    Ok(Some(Network::new(relay, capture)))
+    Ok(Some(Network::new(cable, capture)))
 }
 
 impl End {

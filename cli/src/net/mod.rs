@@ -1,25 +1,41 @@
-//! The guest's network cable: to a relay, with a capture of what passes.
+//! The guest's network cable: to a relay or to the gateway in this process, with a capture of what passes.
 
 pub mod pcap;
 pub mod relay;
+pub mod tls;
+pub mod user;
 
 use crate::output::OutputError;
 use emulator_core::machine::Machine;
 use pcap::Capture;
-use relay::{QUEUE, Relay};
 
-/// What is at the other end of the cable.
+/// Frames that wait in each direction.
+pub const QUEUE: usize = 256;
+
+/// Where the cable leads. The other end works in threads of its own.
+pub trait Cable {
+    /// Whether there is a connection. Asked before the machine looks for frames: word of new ones comes from then on.
+    fn is_up(&self) -> bool;
+    /// The next frame from the network.
+    fn receive(&self) -> Option<Vec<u8>>;
+    /// Frames that the other end has not got yet.
+    fn unsent(&self) -> usize;
+    /// Sends a frame. Without a connection, or when [`QUEUE`] frames wait, it is lost.
+    fn send(&self, frame: Vec<u8>);
+}
+
+/// The cable and what watches it.
 pub struct Network {
-    relay: Relay,
+    cable: Box<dyn Cable>,
     capture: Option<Capture>,
     link: bool,
 }
 
 impl Network {
-    /// A cable to `relay`.
-    pub fn new(relay: Relay, capture: Option<Capture>) -> Self {
+    /// A cable in the card.
+    pub fn new(cable: Box<dyn Cable>, capture: Option<Capture>) -> Self {
         // The card comes up with its cable plugged in.
-        Self { relay, capture, link: true }
+        Self { cable, capture, link: true }
     }
 
     /// Hands the guest what has come, as much as it has room for, before it runs: behind a run it might already
@@ -28,14 +44,14 @@ impl Network {
     /// # Errors
     /// When the capture cannot be written.
     pub fn deliver(&mut self, machine: &mut Machine) -> Result<(), OutputError> {
-        let link = self.relay.is_up();
+        let link = self.cable.is_up();
         if link != self.link {
             self.link = link;
             machine.network_set_link(link);
         }
         let now = machine.now();
         while machine.network_room() > 0
-            && let Some(frame) = self.relay.receive()
+            && let Some(frame) = self.cable.receive()
         {
             self.record(now, &frame)?;
             machine.network_send(&frame);
@@ -50,12 +66,12 @@ impl Network {
     /// When the capture cannot be written.
     pub fn collect(&mut self, machine: &mut Machine) -> Result<(), OutputError> {
         let now = machine.now();
-        let mut room = QUEUE.saturating_sub(self.relay.unsent());
+        let mut room = QUEUE.saturating_sub(self.cable.unsent());
         while room > 0
             && let Some(frame) = machine.network_take()
         {
             self.record(now, &frame)?;
-            self.relay.send(frame);
+            self.cable.send(frame);
             room -= 1;
         }
         Ok(())

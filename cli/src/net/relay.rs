@@ -1,6 +1,8 @@
 //! A client of an Ethernet relay: one binary WebSocket message is one frame, without frame check sequence. It
 //! lives in a thread of its own, connects again when the connection is lost, and has bounded queues both ways.
 
+use super::tls::{self, Stream, Trust};
+use super::{Cable, QUEUE};
 use crate::console::{Input, Notice};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -17,9 +19,6 @@ use tungstenite::http::Uri;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error as WsError, HandshakeError, Message, WebSocket};
 
-/// Frames that wait in each direction.
-pub const QUEUE: usize = 256;
-const DEFAULT_PORT: u16 = 80;
 /// A relay sends frames. Whatever is much longer is none, and the connection is closed.
 const MAX_MESSAGE: usize = 64 << 10;
 const WRITE_BUFFER: usize = 64 << 10;
@@ -36,33 +35,40 @@ const TURN: usize = 256;
 const SOCKET: Token = Token(0);
 const WAKE: Token = Token(1);
 
-/// What is wrong with a relay's address.
+/// What is no relay's address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum UrlError {
-    /// Encrypted.
-    #[error("this version connects without encryption only: use a ws:// address")]
-    Encrypted,
-    /// Anything else.
-    #[error("`{0}` is no relay's address: write ws://HOST[:PORT][/PATH]")]
-    Malformed(String),
-}
+#[error("`{0}` is no relay's address: write ws://HOST[:PORT][/PATH] or wss://…")]
+pub struct UrlError(String);
 
 /// A relay's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayUrl(Uri);
 
 impl RelayUrl {
-    /// Reads `ws://HOST[:PORT][/PATH]`.
+    /// Reads `ws://HOST[:PORT][/PATH]`, or `wss://` for an encrypted connection.
     ///
     /// # Errors
     /// When it is something else.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        let uri: Uri = text.parse().map_err(|_| UrlError::Malformed(text.into()))?;
+        let error = || UrlError(text.into());
+        let uri: Uri = text.parse().map_err(|_| error())?;
         match (uri.scheme_str(), uri.host()) {
-            (Some("ws"), Some(host)) if !host.is_empty() => Ok(Self(uri)),
-            (Some("wss"), _) => Err(UrlError::Encrypted),
-            _ => Err(UrlError::Malformed(text.into())),
+            (Some("ws" | "wss"), Some(host)) if !host.is_empty() => Ok(Self(uri)),
+            _ => Err(error()),
         }
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.0.scheme_str() == Some("wss")
+    }
+
+    fn host(&self) -> &str {
+        self.0.host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    fn port(&self) -> u16 {
+        self.0.port_u16().unwrap_or(if self.is_encrypted() { 443 } else { 80 })
     }
 }
 
@@ -89,27 +95,33 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts the thread. `notices` gets word of frames and of changes of the connection.
+    /// Starts the thread. `trust` is for an encrypted connection; `notices` gets word of frames and of changes of the
+    /// connection.
     ///
     /// # Errors
     /// When the system has no means to wait for sockets.
-    pub fn connect(url: RelayUrl, notices: Sender<Input>) -> io::Result<Self> {
+    pub fn connect(url: RelayUrl, trust: Option<Trust>, notices: Sender<Input>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let shared = Arc::new(Shared::default());
-        let client = Client { url, notices, poll, shared: shared.clone(), held: None };
+        let client = Client { url, trust, notices, poll, shared: shared.clone(), held: None };
         std::thread::Builder::new().name("relay".into()).spawn(move || client.run())?;
         Ok(Self { shared, waker })
     }
 
-    /// Whether there is a connection.
-    pub fn is_up(&self) -> bool {
+    fn wake(&self) {
+        // Fails only when the thread is gone.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Cable for Relay {
+    fn is_up(&self) -> bool {
         self.shared.told.store(false, Ordering::Release);
         self.shared.up.load(Ordering::Acquire)
     }
 
-    /// The next frame from the network.
-    pub fn receive(&self) -> Option<Vec<u8>> {
+    fn receive(&self) -> Option<Vec<u8>> {
         let mut queue = lock(&self.shared.incoming);
         let was_full = queue.len() >= QUEUE;
         let frame = queue.pop_front();
@@ -120,13 +132,11 @@ impl Relay {
         frame
     }
 
-    /// Frames that the relay has not got yet.
-    pub fn unsent(&self) -> usize {
+    fn unsent(&self) -> usize {
         lock(&self.shared.outgoing).len()
     }
 
-    /// Sends a frame. Without a connection, or when [`QUEUE`] frames wait, it is lost.
-    pub fn send(&self, frame: Vec<u8>) {
+    fn send(&self, frame: Vec<u8>) {
         let mut queue = lock(&self.shared.outgoing);
         if self.shared.up.load(Ordering::Acquire) && queue.len() < QUEUE {
             queue.push_back(frame);
@@ -136,11 +146,6 @@ impl Relay {
         if first {
             self.wake();
         }
-    }
-
-    fn wake(&self) {
-        // Fails only when the thread is gone.
-        let _ = self.waker.wake();
     }
 }
 
@@ -154,6 +159,7 @@ impl Drop for Relay {
 /// The thread's side.
 struct Client {
     url: RelayUrl,
+    trust: Option<Trust>,
     notices: Sender<Input>,
     poll: Poll,
     shared: Arc<Shared>,
@@ -168,6 +174,8 @@ enum Lost {
     Io(#[from] io::Error),
     #[error("{0}")]
     WebSocket(#[from] WsError),
+    #[error("{0}")]
+    Tls(String),
     #[error("no such host")]
     NoHost,
     #[error("no answer")]
@@ -188,7 +196,7 @@ impl Client {
                     known_down = false;
                     self.tell(Notice::Up);
                     let lost = self.serve(&mut socket);
-                    let _ = self.poll.registry().deregister(socket.get_mut());
+                    let _ = self.poll.registry().deregister(socket.get_mut().tcp());
                     self.held = None;
                     self.set_up(false);
                     lost
@@ -200,12 +208,21 @@ impl Client {
             }
             // Once for each time that it goes away.
             if !std::mem::replace(&mut known_down, true) {
-                self.tell(Notice::Down(lost.to_string()));
+                self.tell(Notice::Down(self.explain(lost).to_string()));
             }
             delay = if begun.elapsed() > GOOD { FIRST_DELAY } else { delay };
             self.pause(delay);
             delay = (delay * 2).min(LONGEST_DELAY);
         }
+    }
+
+    /// Puts errors of TLS into words.
+    fn explain(&self, lost: Lost) -> Lost {
+        let text = match &lost {
+            Lost::Io(e) | Lost::WebSocket(WsError::Io(e)) => tls::explain(e, self.url.host()),
+            _ => None,
+        };
+        text.map_or(lost, Lost::Tls)
     }
 
     fn stopped(&self) -> bool {
@@ -248,12 +265,11 @@ impl Client {
     }
 
     /// Connects and shakes hands.
-    fn open(&mut self) -> Result<WebSocket<TcpStream>, Lost> {
-        let uri = &self.url.0;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    fn open(&mut self) -> Result<WebSocket<Stream>, Lost> {
+        let host = self.url.host();
         let mut last = Lost::NoHost;
         let mut stream = None;
-        for address in (host, uri.port_u16().unwrap_or(DEFAULT_PORT)).to_socket_addrs()? {
+        for address in (host, self.url.port()).to_socket_addrs()? {
             match std::net::TcpStream::connect_timeout(&address, CONNECT_TIME) {
                 Ok(s) => {
                     stream = Some(s);
@@ -268,13 +284,18 @@ impl Client {
         stream.set_nodelay(true)?;
         let mut stream = TcpStream::from_std(stream);
         self.poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
+        let stream = match &self.trust {
+            Some(trust) if self.url.is_encrypted() => Stream::tls(stream, trust, host)?,
+            None if self.url.is_encrypted() => return Err(Lost::Tls("nobody is trusted".into())),
+            _ => Stream::Plain(stream),
+        };
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE))
             .write_buffer_size(WRITE_BUFFER)
             .max_write_buffer_size(4 * WRITE_BUFFER);
         let end = Instant::now() + CONNECT_TIME;
-        let mut attempt = client_with_config(uri.clone(), stream, Some(config));
+        let mut attempt = client_with_config(self.url.0.clone(), stream, Some(config));
         loop {
             let unfinished = match attempt {
                 Ok((socket, _)) => return Ok(socket),
@@ -291,12 +312,13 @@ impl Client {
     }
 
     /// Moves frames until the connection is lost.
-    fn serve(&mut self, socket: &mut WebSocket<TcpStream>) -> Lost {
+    fn serve(&mut self, socket: &mut WebSocket<Stream>) -> Lost {
         let (mut heard, mut pinged) = (Instant::now(), false);
         loop {
             if self.stopped() {
                 // Politeness; the process does not wait for the answer.
                 let _ = socket.close(None).and_then(|()| socket.flush());
+                socket.get_mut().finish();
                 return Lost::Closed;
             }
             if let Err(lost) = self.write_all(socket) {
@@ -326,7 +348,7 @@ impl Client {
         }
     }
 
-    fn write_all(&mut self, socket: &mut WebSocket<TcpStream>) -> Result<(), Lost> {
+    fn write_all(&mut self, socket: &mut WebSocket<Stream>) -> Result<(), Lost> {
         let was_full = lock(&self.shared.outgoing).len() >= QUEUE;
         let mut sent = false;
         loop {
@@ -354,7 +376,7 @@ impl Client {
     }
 
     /// Reads what has come, while there is room for it: how many messages, and whether to go on at once.
-    fn read_turn(&self, socket: &mut WebSocket<TcpStream>) -> Result<(usize, bool), Lost> {
+    fn read_turn(&self, socket: &mut WebSocket<Stream>) -> Result<(usize, bool), Lost> {
         for messages in 0..TURN {
             if lock(&self.shared.incoming).len() >= QUEUE {
                 return Ok((messages, false));

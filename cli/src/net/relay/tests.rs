@@ -7,7 +7,7 @@ type Server = WebSocket<StdStream>;
 fn relay(port: u16) -> (Relay, Receiver<Input>) {
     let (sender, notices) = channel();
     let url = RelayUrl::parse(&format!("ws://127.0.0.1:{port}/r/test")).unwrap();
-    (Relay::connect(url, sender).unwrap(), notices)
+    (Relay::connect(url, None, sender).unwrap(), notices)
 }
 
 fn listen() -> (TcpListener, u16) {
@@ -158,11 +158,17 @@ fn a_message_that_is_far_too_long_ends_the_connection() {
 
 #[test]
 fn addresses_are_checked() {
-    for good in ["ws://relay.example", "ws://10.0.0.1:8086/r/lab", "ws://[::1]:80/"] {
-        assert!(RelayUrl::parse(good).is_ok(), "{good}");
+    for (good, host, port) in [
+        ("ws://relay.example", "relay.example", 80),
+        ("ws://10.0.0.1:8086/r/lab", "10.0.0.1", 8086),
+        ("ws://[::1]:80/", "::1", 80),
+        ("wss://relay.example/r/lab?token=x", "relay.example", 443),
+        ("wss://[::1]:8443/", "::1", 8443),
+    ] {
+        let url = RelayUrl::parse(good).unwrap();
+        assert_eq!((url.host(), url.port(), url.is_encrypted()), (host, port, good.starts_with("wss:")), "{good}");
     }
-    assert_eq!(RelayUrl::parse("wss://relay.example/"), Err(UrlError::Encrypted));
     for bad in ["", "relay.example", "/path", "http://relay.example/", "ws:///path", "ws://a b/"] {
-        assert!(matches!(RelayUrl::parse(bad), Err(UrlError::Malformed(_))), "{bad}");
+        assert_eq!(RelayUrl::parse(bad), Err(UrlError(bad.into())));
     }
 }
