@@ -1,12 +1,14 @@
 //! Guests at a relay, as a user has it, against a server on the loopback interface that the relay was told to allow.
 //! Debian: DHCP, DNS, downloads, an upload and many connections at once, and IPv6 by router advertisements; `TAB86_RELAY_MIB` sets the size of the transfers.
-//! iPXE, which has a driver of its own: DHCP, DNS and a script by HTTP.
+//! iPXE, which has a driver of its own: DHCP, DNS and a script by HTTP, and the same over TLS. Debian behind `--net user`,
+//! which needs no relay.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use md5::{Digest, Md5};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -32,7 +34,9 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("debian_at_the_relay", &DEBIAN, debian),
         trial("debian_makes_an_ipv6_address_and_fetches_over_it", &DEBIAN, debian_ipv6),
+        trial("debian_behind_the_gateway_of_the_command_line", &DEBIAN, debian_without_relay),
         trial("ipxe_runs_a_script_from_the_relays_side", &IPXE, ipxe),
+        trial("ipxe_over_an_encrypted_connection", &IPXE, ipxe_encrypted),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -137,18 +141,19 @@ fn web_server(at: impl Into<IpAddr>, big: &Arc<Vec<u8>>) -> std::io::Result<u16>
     Ok(port)
 }
 
-/// A relay that knows the names files.lan (IPv4) and six.lan (IPv6) and lets guests reach these ports of the host.
-fn start_relay(runtime: &tokio::runtime::Runtime, ports: &[u16]) -> Result<Running, Failed> {
-    let flags = [
-        "tab86-relay",
-        "--listen=127.0.0.1:0",
-        "--dns-host=files.lan=10.86.0.1",
-        "--dns-host=six.lan=fd74:6162:3836::1",
-        "--rate-up=0",
-        "--rate-down=0",
-    ];
+/// Flags of a gateway that knows the names files.lan (IPv4) and six.lan (IPv6) and lets guests reach these ports of the
+/// host.
+fn gateway_flags(ports: &[u16]) -> Vec<String> {
+    let names = ["--dns-host=files.lan=10.86.0.1", "--dns-host=six.lan=fd74:6162:3836::1"].map(String::from);
     let allow = ports.iter().flat_map(|port| ["127.0.0.1", "[::1]"].map(|host| format!("--allow={host}:{port}")));
-    let options = <Options as clap::Parser>::try_parse_from(flags.into_iter().map(String::from).chain(allow))?;
+    names.into_iter().chain(allow).collect()
+}
+
+/// A relay with such a gateway.
+fn start_relay(runtime: &tokio::runtime::Runtime, ports: &[u16], more: &[String]) -> Result<Running, Failed> {
+    let flags = ["tab86-relay", "--listen=127.0.0.1:0", "--rate-up=0", "--rate-down=0"].map(String::from);
+    let all = flags.into_iter().chain(gateway_flags(ports)).chain(more.iter().cloned());
+    let options = <Options as clap::Parser>::try_parse_from(all)?;
     let settings = Settings::load(options)?;
     Ok(runtime.block_on(tab86_relay::server::start(settings, Arc::new(Loopback), Arc::new(NoNames)))?)
 }
@@ -158,25 +163,55 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Autoboot gets an address and finds nothing to boot there; then the command line does what a script would.
-fn ipxe() -> Result<(), Failed> {
-    let web_port = web_server(Ipv4Addr::LOCALHOST, &Arc::new(content(SMALL)))?;
-    let runtime = runtime()?;
-    let relay = start_relay(&runtime, &[web_port])?;
+fn run_ipxe(net: &str, web_port: u16, change: impl FnOnce(&mut Command)) -> Result<String, Failed> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tab86-under-test"));
     command.args(["run", "--timeout", "300", "--mac", "02:00:00:00:86:03", "--boot", "d", "--cdrom"]);
-    command.arg(tab86_tests::guests().join(IPXE[0]));
-    command.args(["--net", &format!("relay=ws://{}/r/ipxe", relay.addresses[0])]);
+    command.arg(tab86_tests::guests().join(IPXE[0])).args(["--net", net]);
     command.args(["--until-screen", "Ctrl-B", "--type", "<Ctrl-KeyB>", "--until-screen", "iPXE>"]);
     // In one line: what is typed while it works is lost.
     command.args(["--type", &format!("dhcp && chain http://files.lan:{web_port}/script\\n")]);
     command.args(["--until-screen", "script 02:00:00:00:86:03 has 10.86."]);
-    let out = command.args(["--screen-text", "-"]).output()?;
+    change(command.args(["--screen-text", "-"]));
+    let out = command.output()?;
     let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert_eq!(out.status.code(), Some(0), "{said}");
     assert!(said.contains("next 10.86.0.1"), "{said}");
+    Ok(said)
+}
+
+fn ipxe() -> Result<(), Failed> {
+    let web_port = web_server(Ipv4Addr::LOCALHOST, &Arc::new(content(SMALL)))?;
+    let runtime = runtime()?;
+    let relay = start_relay(&runtime, &[web_port], &[])?;
+    let said = run_ipxe(&format!("relay=ws://{}/r/ipxe", relay.addresses[0]), web_port, |_| {})?;
     let metrics = &relay.shared.metrics;
     assert!(metrics.dhcp_leases_total.get() >= 1 && metrics.dns_queries_total.get() >= 1);
     println!("{said}");
+    runtime.block_on(relay.stop());
+    Ok(())
+}
+
+/// The same at a relay with a certificate, which the user names once and the system knows once.
+fn ipxe_encrypted() -> Result<(), Failed> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("encrypted");
+    std::fs::create_dir_all(&folder)?;
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem())?;
+    std::fs::write(&key, made.signing_key.serialize_pem())?;
+    let web_port = web_server(Ipv4Addr::LOCALHOST, &Arc::new(content(SMALL)))?;
+    let runtime = runtime()?;
+    let tls = [format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())];
+    let relay = start_relay(&runtime, &[web_port], &tls)?;
+    let net = format!("relay=wss://localhost:{}/r/ipxe", relay.addresses[0].port());
+    run_ipxe(&net, web_port, |command| {
+        command.arg("--net-ca").arg(&cert);
+    })?;
+    // Where the system's certificates are: the name is OpenSSL's.
+    run_ipxe(&net, web_port, |command| {
+        command.env("SSL_CERT_FILE", &cert);
+    })?;
+    assert_eq!(relay.shared.metrics.clients_total.get(), 2);
     runtime.block_on(relay.stop());
     Ok(())
 }
@@ -206,7 +241,7 @@ fn debian_ipv6() -> Result<(), Failed> {
     let big = Arc::new(content(2 << 20));
     let web_port = web_server(loopback6(), &big)?;
     let runtime = runtime()?;
-    let relay = start_relay(&runtime, &[web_port])?;
+    let relay = start_relay(&runtime, &[web_port], &[])?;
     let (gateway, sum) = ("fd74:6162:3836::1", |data: &[u8]| hex(Md5::digest(data)));
     let small = &big[..SMALL];
     let line = |text: &str, expected: &str| (format!("{text}\\n"), expected.to_owned());
@@ -215,7 +250,8 @@ fn debian_ipv6() -> Result<(), Failed> {
         line("clear; ip -6 route", "default via fe80::74:61ff:fe62:8601 dev eth0"),
         line(&format!("clear; ping -6 -c 2 {gateway}; echo ping$?"), "ping0"),
         line(&format!("clear; wget -q -O - http://[{gateway}]:{web_port}/big | md5sum"), &sum(&big)),
-        // By name: once asked over IPv4, which DHCP has set up, and once over IPv6.
+        // By name: once asked over IPv4, when DHCP has set that up, and once over IPv6.
+        line("until [ -s /etc/resolv.conf ]; do sleep 1; done; clear; echo names$((6*7))", "names42"),
         line(&format!("clear; wget -q -O - http://six.lan:{web_port}/small | md5sum"), &sum(small)),
         line(&format!("echo nameserver {gateway} >/etc/resolv.conf; ip -4 addr flush dev eth0; clear"), " # "),
         line(
@@ -234,6 +270,28 @@ fn debian_ipv6() -> Result<(), Failed> {
     Ok(())
 }
 
+/// `--net user`: the same gateway without a server, with real sockets of this host and its rules.
+fn debian_without_relay() -> Result<(), Failed> {
+    let big = Arc::new(content(2 << 20));
+    let (port, port6) = (web_server(Ipv4Addr::LOCALHOST, &big)?, web_server(loopback6(), &big)?);
+    let closed = web_server(Ipv4Addr::LOCALHOST, &big)?;
+    let (sum, small) = (hex(Md5::digest(&*big)), hex(Md5::digest(&big[..SMALL])));
+    let get = "clear; wget -q -O -";
+    let line = |text: String, expected: &str| (format!("{text}\\n"), expected.to_owned());
+    let mut script = vec![
+        line("until [ -s /etc/resolv.conf ]; do sleep 1; done; clear; ip addr".into(), "inet 10.86."),
+        line(format!("{get} http://files.lan:{port}/big | md5sum"), &sum),
+        line(format!("{get} http://10.86.0.1:{closed}/small || echo refused$((6*7))"), "refused42"),
+    ];
+    if loopback6().is_ipv6() {
+        script.push(line(format!("{get} http://six.lan:{port6}/small | md5sum"), &small));
+    }
+    let flags = gateway_flags(&[port, port6]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    println!("{}", run_debian("user", &flags, &script)?);
+    Ok(())
+}
+
 fn debian() -> Result<(), Failed> {
     let mib: usize = std::env::var("TAB86_RELAY_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let big = Arc::new(content(mib << 20));
@@ -249,7 +307,7 @@ fn debian() -> Result<(), Failed> {
     });
 
     let runtime = runtime()?;
-    let relay = start_relay(&runtime, &[web_port, sink_port])?;
+    let relay = start_relay(&runtime, &[web_port, sink_port], &[])?;
     let address = relay.addresses[0];
 
     let url = format!("http://files.lan:{web_port}");
