@@ -176,6 +176,7 @@ pub fn writes(op: &Op) -> Writes {
         Imul32R => Writes::All(LazyOp::Logic32),
         Rol32RI | Ror32RI | Bt32RR | Bt32RI => Writes::Some,
         X87Reg if super::x87::writes_flags(op) => Writes::Some,
+        Simd if super::simd::writes_flags(op) => Writes::Some,
         _ => Writes::None,
     }
 }

@@ -66,7 +66,7 @@ fn calls(block: &Block) -> Option<u32> {
 }
 
 /// Whether a block lies between a jump back and its target, with nothing between that leaves the region.
-fn in_loop(region: &Region, n: usize) -> bool {
+pub(super) fn in_loop(region: &Region, n: usize) -> bool {
     let back = |block: &Block| {
         let last = block.insns.last().filter(|_| block.tail == Tail::Transfer)?;
         matches!(last.op.kind, Kind::Jmp | Kind::Jcc | Kind::LoopCx).then(|| region.find(last.target())).flatten()
@@ -171,7 +171,7 @@ impl Emitter<'_> {
         let (max, base) = (self.cpu(max) + 8 * seg, self.cpu(offset_of!(Cpu, derived.base)) + 8 * seg);
         wasm!(self; local_tee(local::LIN) i64_extend_i32_u() i64_const(i64::from(size) - 1) i64_add()
             i32_const(0) i64_load(at(max)) i64_gt_s());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
@@ -220,7 +220,7 @@ impl Emitter<'_> {
         if let Some((page, add)) = window {
             self.open();
             self.outside(size, page);
-            wasm!(self; br_if(0));
+            self.seldom_br_if(0);
             self.window_offset(add);
             access(self);
             wasm!(self; br(1));
@@ -228,7 +228,7 @@ impl Emitter<'_> {
         }
         self.open();
         self.look_up(size, write);
-        wasm!(self; br_if(0));
+        self.seldom_br_if(0);
         self.open_window(window);
         access(self);
         wasm!(self; br(1));
@@ -244,7 +244,7 @@ impl Emitter<'_> {
         });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
             i64_const(0) i64_lt_s());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; local_get(local::E) i32_wrap_i64() local_set(into));
@@ -259,7 +259,7 @@ impl Emitter<'_> {
             emit.plain_store(size);
         });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         self.close();
@@ -274,7 +274,7 @@ impl Emitter<'_> {
         });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
             i64_const(0) i64_lt_s());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));

@@ -4,6 +4,7 @@
 //! them. Natively there is no host and everything is interpreted.
 
 pub mod conditions;
+mod double;
 pub mod emit;
 pub mod flow;
 mod memory;
@@ -14,6 +15,7 @@ pub mod services;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod x87;
 
 pub use module::module;

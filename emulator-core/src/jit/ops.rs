@@ -699,7 +699,7 @@ impl Emitter<'_> {
         self.get(op.a);
         // The quotient fits when the dividend's upper half is below the divisor, which is then not zero.
         wasm!(self; local_tee(local::T0) local_get(EDX) i32_le_u());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; local_get(EDX) i32_eqz());
