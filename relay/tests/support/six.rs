@@ -101,7 +101,7 @@ impl Guest {
     pub async fn icmpv6(&mut self, kind: Icmpv6Message) -> (Ipv6Addr, Ipv6Addr, Vec<u8>) {
         loop {
             let frame = next_binary(&mut self.socket).await.expect("the connection lives");
-            if let Some(found) = read_icmpv6(&frame).filter(|(.., message)| message[0] == kind.into()) {
+            if let Some(found) = read_icmpv6(&frame).filter(|(.., message)| message[0] == u8::from(kind)) {
                 return found;
             }
         }
