@@ -119,7 +119,8 @@ fn impossible_machines_are_refused() {
         (["--cpus", "0"], "0 CPUs"),
         (["--cpu", "z80"], "486, pentium, p3, p4 or nehalem, not `z80`"),
         (["--boot", "x"], "unknown boot device `x`"),
-        (["--net", "user"], "not possible yet"),
+        (["--cpu", "x86-64"], "not possible yet"),
+        (["--net", "relay=http://h/"], "`http://h/` is no relay's address"),
         (["--load-state", "no-such-file"], "cannot read no-such-file"),
         (["--type", "<F99>"], "there is no key <F99>"),
         (["--clock", "sundial"], "realtime or deterministic, not `sundial`"),
@@ -128,6 +129,8 @@ fn impossible_machines_are_refused() {
         let text = refused(&args);
         assert!(text.contains(part), "{args:?}: {text}");
     }
+    let text = refused(&["--net", "relay=wss://localhost/", "--net-ca", "no-such-file"]);
+    assert!(text.contains("--net-ca no-such-file: No such file"), "{text}");
 }
 
 #[test]
