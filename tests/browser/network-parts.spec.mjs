@@ -362,6 +362,32 @@ test("a clone asks for an IP address under its own name", () => {
   assert.deepEqual(clone.out(piece).slice(14), piece.slice(14));
 });
 
+/** A neighbour advertisement from fe80::1 to fe80::2 for fe80::1, with a nonce (RFC 3971) before the address. */
+const advertisement = (to, from, hardware) => {
+  const [source, target] = [1, 2].map((n) => [0xfe, 0x80, ...Array(13).fill(0), n]);
+  const message = [136, 0, 0, 0, 0x60, 0, 0, 0, ...source, 14, 1, 1, 2, 3, 4, 5, 6, 2, 1, ...hardware];
+  const summed = [...source, ...target, 0, 0, 0, message.length, 0, 0, 0, 58, ...message];
+  let sum = 0;
+  for (let at = 0; at < summed.length; at += 2) sum += (summed[at] << 8) | summed[at + 1];
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  message.splice(2, 2, (~sum >> 8) & 255, ~sum & 255);
+  return ethernet(to, from, 0x86dd, [0x60, 0, 0, 0, 0, message.length, 58, 255, ...source, ...target, ...message]);
+};
+
+test("a clone's neighbours of IPv6 know it under its own address", () => {
+  const clone = new CloneAddress(KNOWN, OWN);
+  assert.deepEqual(clone.out(advertisement(THIRD, KNOWN, KNOWN)), advertisement(THIRD, OWN, OWN));
+  assert.deepEqual(clone.in(advertisement(OWN, KNOWN, KNOWN)), advertisement(KNOWN, OWN, OWN));
+  assert.deepEqual(clone.in(advertisement(OWN, THIRD, THIRD)), advertisement(KNOWN, THIRD, THIRD));
+  // Other ICMPv6 is data, and so is what lies behind the packet.
+  const ping = advertisement(THIRD, KNOWN, KNOWN);
+  ping[54] = 128;
+  assert.deepEqual(clone.out(ping).slice(14), ping.slice(14));
+  const padded = advertisement(THIRD, KNOWN, KNOWN);
+  padded[19] -= 8;
+  assert.deepEqual(clone.out(padded).slice(14), padded.slice(14));
+});
+
 test("a clone whose guest takes the clone's own address is left alone", () => {
   const clone = new CloneAddress(KNOWN, OWN);
   assert.deepEqual(clone.out(ethernet(THIRD, OWN, 0x0800, [1])), ethernet(THIRD, OWN, 0x0800, [1]));
@@ -371,7 +397,7 @@ test("a clone whose guest takes the clone's own address is left alone", () => {
 
 test("frames that others hold too are not changed, and cut or wild ones harm nothing", () => {
   const clone = new CloneAddress(KNOWN, OWN);
-  for (const whole of [dhcp(OWN, THIRD, OWN, [67, 68]), arp(OWN, THIRD, 2, OWN)]) {
+  for (const whole of [dhcp(OWN, THIRD, OWN, [67, 68]), arp(OWN, THIRD, 2, OWN), advertisement(OWN, THIRD, OWN)]) {
     for (let length = 0; length <= whole.length; length++) {
       const frame = whole.slice(0, length);
       const before = frame.slice();
@@ -381,7 +407,7 @@ test("frames that others hold too are not changed, and cut or wild ones harm not
   }
   let random = 1;
   for (let round = 0; round < 2000; round++) {
-    const frame = dhcp(OWN, THIRD, OWN, [67, 68]);
+    const frame = round % 2 === 0 ? dhcp(OWN, THIRD, OWN, [67, 68]) : advertisement(OWN, THIRD, OWN);
     for (let i = 0; i < 4; i++) {
       random = (Math.imul(random, 1664525) + 1013904223) >>> 0;
       frame[12 + ((random >>> 8) % (frame.length - 12))] = random >>> 24;

@@ -1,16 +1,23 @@
 // A clone's network address. Its guest knows the original's and cannot be told of another while it runs, so the clone's end
 // of the cable translates, as bridges on wireless networks do that may use one address only (VirtualBox, VMware): on the
 // network the clone has an address of its own, and to its guest the original seems to have that one. Ethernet's header, ARP
-// (RFC 826) and DHCP (RFC 2131, RFC 2132 section 9.14) are translated; IPv6 neighbour discovery is not.
+// (RFC 826), DHCP (RFC 2131, RFC 2132 section 9.14) and IPv6 neighbour discovery (RFC 4861, section 4) are translated.
 import { addressAt, MIN_FRAME } from "./frames.js";
 
 const TYPE_AT = 12;
 const IPV4 = 0x0800;
+const IPV6 = 0x86dd;
 const ARP = 0x0806;
 /** In ARP for Ethernet and IPv4: hardware addresses of sender and target. */
 const ARP_LENGTH = 28;
 const ARP_ADDRESSES = [8, 18];
 const UDP = 17;
+const ICMPV6 = 58;
+const IPV6_HEADER = 40;
+/** Bytes before the options, by message type: router solicitation and advertisement, neighbour's, redirect. @type {Record<number, number | undefined>} */
+const DISCOVERY = { 133: 8, 134: 16, 135: 24, 136: 24, 137: 40 };
+/** Options with the link-layer address of source and target. */
+const LINK_ADDRESS = [1, 2];
 /** UDP ports of DHCP's server and client. */
 const DHCP_PORTS = [67, 68];
 const UDP_HEADER = 8;
@@ -56,6 +63,7 @@ export class CloneAddress {
     const type = (copy[TYPE_AT] << 8) | copy[TYPE_AT + 1];
     if (type === ARP && copy.length >= MIN_FRAME + ARP_LENGTH) ARP_ADDRESSES.forEach((at) => this.#swap(copy, MIN_FRAME + at));
     else if (type === IPV4) this.#swapInDhcp(copy);
+    else if (type === IPV6) this.#swapInDiscovery(copy);
     return copy;
   }
 
@@ -86,5 +94,25 @@ export class CloneAddress {
     }
     // None: IPv4 allows that.
     if (changed) view.setUint16(udp + 6, 0);
+  }
+
+  /** @param {Uint8Array} frame of IPv6, without extension headers if it is neighbour discovery */
+  #swapInDiscovery(frame) {
+    const message = MIN_FRAME + IPV6_HEADER;
+    const options = DISCOVERY[frame[message]];
+    if (frame.length <= message || frame[MIN_FRAME + 6] !== ICMPV6 || options === undefined) return;
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
+    const end = Math.min(frame.length, message + view.getUint16(MIN_FRAME + 4));
+    for (let at = message + options; at + 8 <= end && frame[at + 1] !== 0; at += frame[at + 1] * 8) {
+      if (!LINK_ADDRESS.includes(frame[at])) continue;
+      const words = () => [2, 4, 6].map((word) => view.getUint16(at + word));
+      const before = words();
+      if (!this.#swap(frame, at + 2)) continue;
+      // The checksum, changed by what changed (RFC 1624).
+      let sum = ~view.getUint16(message + 2) & 0xffff;
+      words().forEach((word, i) => (sum += word + (~before[i] & 0xffff)));
+      while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+      view.setUint16(message + 2, ~sum & 0xffff);
+    }
   }
 }
