@@ -9,8 +9,9 @@ use super::call;
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
 use super::region::{Block, Insn, Region, Tail};
+use super::strings;
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
-use crate::cpu::state::{Cpu, RSP, ZERO_REG};
+use crate::cpu::state::{Cpu, RDI, RSI, RSP, ZERO_REG};
 use std::mem::offset_of;
 use wasm_encoder::InstructionSink;
 
@@ -87,6 +88,9 @@ fn accesses(op: &Op) -> impl Iterator<Item = (u8, bool)> {
     let stack = match op.kind {
         Push32R | Push32I | Push32M | CallRel32 | CallR32 | CallM32 => Some((RSP as u8, true)),
         Pop32R | Ret32 | RetImm32 => Some((RSP as u8, false)),
+        StringOnce if strings::translated(op) => {
+            strings::moves(op).filter(|(_, stores)| *stores).map(|_| (RDI as u8, true))
+        }
         _ => None,
     };
     let class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
@@ -97,11 +101,15 @@ fn accesses(op: &Op) -> impl Iterator<Item = (u8, bool)> {
         | (Cmov32RM | Push32M | Imul32RM | Imul32RMI | JmpM32 | CallM32, _) => Some(false),
         (Mov32MR | Mov32BR | Mov32MI | Mov16MR | Mov16MI | Mov8MR | Mov8MI | SetccM, _)
         | (Xchg32RM | Inc32M | Dec32M, _) => Some(true),
-        (UnaryE, _) if op.base != REG_FORM => Some(true),
+        (UnaryE | ShiftE | CmpxchgE, _) if op.base != REG_FORM && flow::translated(op) => Some(true),
+        (MulDivE, _) if flow::translated(op) => Some(false),
         (Movx16From8E, _) if op.base != REG_FORM => Some(false),
         _ => None,
     };
-    stack.into_iter().chain(operand.map(|write| (class, write)))
+    let source =
+        (op.kind == StringOnce && strings::translated(op) && strings::moves(op).is_some_and(|(loads, _)| loads))
+            .then_some((RSI as u8, false));
+    stack.into_iter().chain(source).chain(operand.map(|write| (class, write)))
 }
 
 impl Emitter<'_> {

@@ -12,7 +12,9 @@ mod module;
 mod ops;
 pub mod region;
 pub mod services;
+mod shifts;
 mod simd;
+mod strings;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -125,7 +127,7 @@ pub struct Heat {
 
 impl Default for Heat {
     fn default() -> Self {
-        Self { threshold: 4000, seed: 0 }
+        Self { threshold: 10_000, seed: 0 }
     }
 }
 
