@@ -253,9 +253,12 @@ fn debian_ipv6() -> Result<(), Failed> {
         // By name: once asked over IPv4, when DHCP has set that up, and once over IPv6.
         line("until [ -s /etc/resolv.conf ]; do sleep 1; done; clear; echo names$((6*7))", "names42"),
         line(&format!("clear; wget -q -O - http://six.lan:{web_port}/small | md5sum"), &sum(small)),
-        line(&format!("echo nameserver {gateway} >/etc/resolv.conf; ip -4 addr flush dev eth0; clear"), " # "),
+        // In one line: what is typed before the shell reads again may be lost.
         line(
-            &format!("wget -q -O - http://six.lan:{web_port}/small | wc -c | sed s/^/bytes/"),
+            &format!(
+                "echo nameserver {gateway} >/etc/resolv.conf; ip -4 addr flush dev eth0; clear; \
+                 wget -q -O - http://six.lan:{web_port}/small | wc -c | sed s/^/bytes/"
+            ),
             &format!("bytes{SMALL}"),
         ),
     ];
