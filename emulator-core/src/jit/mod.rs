@@ -7,6 +7,7 @@ pub mod conditions;
 mod double;
 pub mod emit;
 pub mod flow;
+mod loops;
 mod memory;
 mod module;
 mod ops;
