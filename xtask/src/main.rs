@@ -20,6 +20,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use setup::Need;
 use std::process::ExitCode;
+use toolchain::Toolchain;
+use wasm::Variant;
 
 /// The chores of tab86. `cargo xtask serve` shows the emulator in a browser, `cargo xtask test` checks everything;
 /// both set up this machine as needed (Debian 12, Ubuntu; elsewhere they say what is missing).
@@ -48,6 +50,9 @@ enum Command {
         /// Skip wasm-opt and keep function names: faster to build, easier to profile
         #[arg(long)]
         dev: bool,
+        /// Only the module with private memory, which the specs in Node use; the package and the site stay as they are
+        #[arg(long)]
+        plain_only: bool,
     },
     /// Set up, build, and serve the page with the headers that shared memory needs
     Serve(serve::Options),
@@ -102,7 +107,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             }
             println!("All set up: `cargo xtask serve` shows the page, `cargo xtask test` runs the tests.");
         }
-        Command::Build { dev } => {
+        Command::Build { dev, plain_only: true } => wasm::build(&Toolchain::ensure()?, &[Variant::Plain], dev)?,
+        Command::Build { dev, plain_only: false } => {
             build(Need::Serve, dev)?;
             wasm::print_sizes()?;
         }
@@ -140,7 +146,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
 /// Builds the package and the site.
 fn build(need: Need, dev: bool) -> Result<()> {
     let toolchain = setup::ensure(need)?;
-    wasm::build(&toolchain, dev)?;
+    wasm::build(&toolchain, &wasm::VARIANTS, dev)?;
     site::assemble_package()?;
     site::assemble_site()
 }

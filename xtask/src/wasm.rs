@@ -72,9 +72,9 @@ fn cargo_home() -> Option<PathBuf> {
     given.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
 }
 
-/// Builds both variants into `build/wasm/`; `dev` skips wasm-opt and keeps function names.
-pub fn build(toolchain: &Toolchain, dev: bool) -> Result<()> {
-    for variant in VARIANTS {
+/// Builds variants into `build/wasm/`; `dev` skips wasm-opt and keeps function names.
+pub fn build(toolchain: &Toolchain, variants: &[Variant], dev: bool) -> Result<()> {
+    for &variant in variants {
         let module = compile(toolchain, variant)?;
         finish(variant, &module, dev)?;
     }

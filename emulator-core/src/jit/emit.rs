@@ -8,12 +8,14 @@
 use super::flow::{self, State};
 use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
+use super::vectors::Vectors;
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::{Kind, Op, System};
+use crate::cpu::simd::table::{Class, SimdOp};
 use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
-use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg, ValType};
+use wasm_encoder::{BlockType, BranchHint, Encode, InstructionSink, MemArg, ValType};
 
 /// The function's locals.
 pub mod local {
@@ -43,12 +45,23 @@ pub mod local {
     pub const I64: u32 = 2;
     /// Offset of the last x87 memory operand.
     pub const FDP: u32 = 25;
-    /// The result of binary64 arithmetic.
-    pub const R: u32 = 26;
     /// The second operand of a SIMD instruction.
-    pub const V: u32 = 27;
+    pub const V: u32 = 26;
+    /// The first operand, the result and its error.
+    pub const VX: u32 = 27;
+    pub const VZ: u32 = 28;
+    pub const VERR: u32 = 29;
+    pub const V128: u32 = 4;
+    /// What is known of MXCSR.
+    pub const MX: u32 = 30;
+    /// Operands and result of binary64 arithmetic, and its error.
+    pub const X: u32 = 31;
+    pub const Y: u32 = 32;
+    pub const Z: u32 = 33;
+    pub const ERR: u32 = 34;
+    pub const F64: u32 = 4;
     /// The first of the windows'.
-    pub const WINDOWS: u32 = V + 1;
+    pub const WINDOWS: u32 = ERR + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -81,6 +94,8 @@ pub fn signature() -> (Vec<ValType>, Vec<ValType>) {
 #[derive(Debug)]
 pub struct Emitter<'a> {
     pub(super) out: Vec<u8>,
+    /// Branches that are seldom taken.
+    hints: Vec<BranchHint>,
     pub(super) region: &'a Region,
     pub(super) layout: &'a Layout,
     /// Ops that the interpreter executes for this and other regions.
@@ -96,6 +111,7 @@ pub struct Emitter<'a> {
     position: u32,
     here: usize,
     pub(super) windows: Windows,
+    pub(super) vectors: Vectors,
     /// The register that the address of the current access is made from.
     pub(super) class: u8,
     pub(super) unit: super::x87::Unit,
@@ -117,25 +133,29 @@ const LOOP: u32 = 5;
 #[derive(Debug)]
 pub struct Body {
     bytes: Vec<u8>,
+    /// Hints for branches.
+    hints: Vec<BranchHint>,
     /// Where the function's own slot goes: five bytes.
     own: usize,
 }
 
 impl Body {
-    /// The bytes of the function that goes into `slot`.
+    /// The function that goes into `slot`: its bytes, and hints for its branches.
     #[must_use]
-    pub fn placed(mut self, slot: u32) -> Vec<u8> {
+    pub fn placed(mut self, slot: u32) -> (Vec<u8>, Vec<BranchHint>) {
         let padded: [u8; 5] = std::array::from_fn(|i| (slot >> (7 * i)) as u8 & 0x7f | if i < 4 { 0x80 } else { 0 });
         self.bytes[self.own..self.own + 5].copy_from_slice(&padded);
-        self.bytes
+        (self.bytes, self.hints)
     }
 }
 
 /// Emits `region`, code of the given mode.
 #[must_use]
 pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Body {
+    let windows = Windows::choose(region);
     let mut emitter = Emitter {
         out: Vec::new(),
+        hints: Vec::new(),
         region,
         layout,
         ops,
@@ -147,12 +167,13 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         live: true,
         position: 0,
         here: 0,
-        windows: Windows::choose(region),
+        vectors: Vectors::choose(region, local::WINDOWS + windows.locals()),
+        windows,
         class: ZERO_REG as u8,
         unit: super::x87::Unit::default(),
     };
     let own = emitter.function();
-    Body { bytes: emitter.out, own }
+    Body { bytes: emitter.out, hints: emitter.hints, own }
 }
 
 impl Emitter<'_> {
@@ -169,6 +190,24 @@ impl Emitter<'_> {
     pub(super) fn open_if(&mut self) {
         wasm!(self; if_(BlockType::Empty));
         self.depth += 1;
+    }
+
+    /// The branch that comes next is seldom taken. Engines that read hints keep what is behind it, calls in particular,
+    /// from costing the usual way registers.
+    pub(super) fn seldom(&mut self) {
+        self.hints.push(BranchHint { branch_func_offset: self.out.len() as u32, branch_hint_value: 0 });
+    }
+
+    /// An `if` that is seldom entered.
+    pub(super) fn open_seldom(&mut self) {
+        self.seldom();
+        self.open_if();
+    }
+
+    /// A branch that is seldom taken.
+    pub(super) fn seldom_br_if(&mut self, label: u32) {
+        self.seldom();
+        wasm!(self; br_if(label));
     }
 
     fn open_loop(&mut self) {
@@ -192,9 +231,11 @@ impl Emitter<'_> {
             (local::I32, ValType::I32),
             (local::I64, ValType::I64),
             (1, ValType::I32),
-            (1, ValType::I64),
-            (1, ValType::V128),
+            (local::V128, ValType::V128),
+            (1, ValType::I32),
+            (local::F64, ValType::F64),
             (self.windows.locals(), ValType::I32),
+            (self.vectors.locals(), ValType::V128),
         ];
         (groups.len() as u32).encode(&mut self.out);
         for (count, kind) in groups {
@@ -211,6 +252,7 @@ impl Emitter<'_> {
             local_get(local::ENTRY) i32_const(-4096) i32_and() local_set(local::VBASE)
             local_get(local::ENTRY) i32_const(0xfff) i32_and() local_set(local::ENTRY));
         self.shut_windows();
+        self.load_vectors();
         self.open();
         self.open_loop();
         self.open();
@@ -258,7 +300,7 @@ impl Emitter<'_> {
     /// CPU's record wherever code elsewhere may enter. Returns where the function's own slot goes.
     fn transfer(&mut self) -> usize {
         wasm!(self; local_get(local::KIND) i32_const(IN_MEMORY) i32_ne());
-        self.open_if();
+        self.open_seldom();
         self.spill_call();
         wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND));
         self.close();
@@ -271,14 +313,16 @@ impl Emitter<'_> {
             i64_load(at(jumps))
             local_get(local::RIP) i64_extend_i32_u() i64_const(mode) i64_or() i64_ne());
         let out = self.label(OUT);
-        wasm!(self; br_if(out));
+        self.seldom_br_if(out);
         // The page must still be where it was when the jump was entered.
         wasm!(self;
             local_get(local::RIP) i32_const(9) i32_shr_u() i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
             i64_load(at(fetch))
             local_get(local::T0) i64_load(at(jumps + 8)) local_tee(local::E) i64_const(32) i64_shl()
             local_get(local::RIP) i32_const(-4096) i32_and() local_tee(local::VBASE) i64_extend_i32_u() i64_or()
-            i64_ne() br_if(out)
+            i64_ne());
+        self.seldom_br_if(out);
+        wasm!(self;
             local_get(local::E) i64_const(32 + super::PLACE_SHIFT as i64) i64_shr_u() i32_wrap_i64()
             local_set(local::ENTRY)
             local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() i32_const(super::SLOT_MASK as i32) i32_and()
@@ -287,8 +331,9 @@ impl Emitter<'_> {
         let own = self.out.len();
         self.out.extend([0x80, 0x80, 0x80, 0x80, 0]);
         let again = self.label(AGAIN);
-        wasm!(self; i32_eq() br_if(again)
-            local_get(local::ENTRY) local_get(local::VBASE) i32_or()
+        wasm!(self; i32_eq() br_if(again));
+        self.store_vectors();
+        wasm!(self; local_get(local::ENTRY) local_get(local::VBASE) i32_or()
             local_get(local::FUEL));
         for r in 0..8 {
             wasm!(self; local_get(local::R0 + r));
@@ -300,6 +345,7 @@ impl Emitter<'_> {
     /// Stores everything and returns the code of the exit.
     fn exit_tail(&mut self) {
         self.store_registers(0xff);
+        self.store_vectors();
         self.spill_call();
         let (rip, fuel) = (at(self.cpu(offset_of!(Cpu, rip))), at(self.cpu(offset_of!(Cpu, fuel))));
         wasm!(self;
@@ -334,7 +380,7 @@ impl Emitter<'_> {
         self.position = u32::from(block.at) | count << 12;
         wasm!(self; local_get(local::FUEL) i32_const(count as i32) i32_sub() local_tee(local::FUEL)
             i32_const(0) i32_lt_s());
-        self.open_if();
+        self.open_seldom();
         self.exit_here(leave::FUEL);
         self.close();
         let live = flow::live(&block.insns);
@@ -535,13 +581,23 @@ impl Emitter<'_> {
             let back = (self.position >> 12) as i32;
             wasm!(self; i32_const(0) local_get(local::FUEL) i32_const(back) i32_add() i32_store(fuel));
         }
+        let simd = matches!(op.kind, Kind::Simd | Kind::X87Env | Kind::Alone).then(|| SimdOp::of(op.imm));
+        if simd.is_some() {
+            self.store_vectors();
+        }
         let number = self.ops.len() as i32;
         self.ops.push(op);
         wasm!(self; i32_const(number) local_get(local::VBASE) i32_const(insn.at.into()) i32_add()
             call(call::EXECUTE) local_set(local::T0));
         self.load_registers(written);
+        if let Some(simd) = simd {
+            self.load_vectors();
+            if op.kind != Kind::Simd || simd.is_none_or(|simd| simd.info().float || simd.info().dst == Class::State) {
+                wasm!(self; i32_const(0) local_set(local::MX));
+            }
+        }
         wasm!(self; local_get(local::T0) i32_const(1) i32_eq());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         if op.kind == Kind::StringRep {

@@ -135,7 +135,11 @@ pub fn translated(op: &Op) -> bool {
         | Imul32RRI | Imul32RMI | Mul32R | Imul32R | Div32R | Cdq | Cwde | Cbw | Bt32RR | Bt32RI | Bsf32R | Bsr32R
         | Jmp | Jcc | CallRel32 | JmpR32 | JmpM32 | CallR32 | CallM32 | Ret32 | RetImm32 | LoopCx => true,
         UnaryE => op.imm & 0xff <= Unary::Neg as u32,
-        Movx16From8E => true,
+        Movx16From8E | Cld => true,
+        ShiftE => super::shifts::memory_shift(op).is_some(),
+        MulDivE => op.imm >> 8 == 4 && op.imm & 0xff < 7 && op.base != REG_FORM,
+        CmpxchgE => op.imm == 4 && op.base != REG_FORM,
+        StringOnce => super::strings::translated(op),
         X87Reg | X87Load | X87Store | Fwait => super::x87::translated(op),
         Simd => super::simd::translated(op),
         _ => false,
@@ -174,8 +178,16 @@ pub fn writes(op: &Op) -> Writes {
         Imul32RR | Imul32RM | Imul32RRI | Imul32RMI => Writes::All(LazyOp::Imul32),
         Mul32R => Writes::All(LazyOp::Mul32),
         Imul32R => Writes::All(LazyOp::Logic32),
+        ShiftE => super::shifts::memory_shift(op).map_or(Writes::Memory, Writes::All),
+        MulDivE => match op.imm & 0xff {
+            4 => Writes::All(LazyOp::Mul32),
+            5 => Writes::All(LazyOp::Logic32),
+            _ => Writes::None,
+        },
+        CmpxchgE => Writes::All(LazyOp::Sub32),
         Rol32RI | Ror32RI | Bt32RR | Bt32RI => Writes::Some,
         X87Reg if super::x87::writes_flags(op) => Writes::Some,
+        Simd if super::simd::writes_flags(op) => Writes::Some,
         _ => Writes::None,
     }
 }

@@ -9,8 +9,9 @@ use super::call;
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
 use super::region::{Block, Insn, Region, Tail};
+use super::strings;
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
-use crate::cpu::state::{Cpu, RSP, ZERO_REG};
+use crate::cpu::state::{Cpu, RDI, RSI, RSP, ZERO_REG};
 use std::mem::offset_of;
 use wasm_encoder::InstructionSink;
 
@@ -66,7 +67,7 @@ fn calls(block: &Block) -> Option<u32> {
 }
 
 /// Whether a block lies between a jump back and its target, with nothing between that leaves the region.
-fn in_loop(region: &Region, n: usize) -> bool {
+pub(super) fn in_loop(region: &Region, n: usize) -> bool {
     let back = |block: &Block| {
         let last = block.insns.last().filter(|_| block.tail == Tail::Transfer)?;
         matches!(last.op.kind, Kind::Jmp | Kind::Jcc | Kind::LoopCx).then(|| region.find(last.target())).flatten()
@@ -87,6 +88,9 @@ fn accesses(op: &Op) -> impl Iterator<Item = (u8, bool)> {
     let stack = match op.kind {
         Push32R | Push32I | Push32M | CallRel32 | CallR32 | CallM32 => Some((RSP as u8, true)),
         Pop32R | Ret32 | RetImm32 => Some((RSP as u8, false)),
+        StringOnce if strings::translated(op) => {
+            strings::moves(op).filter(|(_, stores)| *stores).map(|_| (RDI as u8, true))
+        }
         _ => None,
     };
     let class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
@@ -97,11 +101,15 @@ fn accesses(op: &Op) -> impl Iterator<Item = (u8, bool)> {
         | (Cmov32RM | Push32M | Imul32RM | Imul32RMI | JmpM32 | CallM32, _) => Some(false),
         (Mov32MR | Mov32BR | Mov32MI | Mov16MR | Mov16MI | Mov8MR | Mov8MI | SetccM, _)
         | (Xchg32RM | Inc32M | Dec32M, _) => Some(true),
-        (UnaryE, _) if op.base != REG_FORM => Some(true),
+        (UnaryE | ShiftE | CmpxchgE, _) if op.base != REG_FORM && flow::translated(op) => Some(true),
+        (MulDivE, _) if flow::translated(op) => Some(false),
         (Movx16From8E, _) if op.base != REG_FORM => Some(false),
         _ => None,
     };
-    stack.into_iter().chain(operand.map(|write| (class, write)))
+    let source =
+        (op.kind == StringOnce && strings::translated(op) && strings::moves(op).is_some_and(|(loads, _)| loads))
+            .then_some((RSI as u8, false));
+    stack.into_iter().chain(source).chain(operand.map(|write| (class, write)))
 }
 
 impl Emitter<'_> {
@@ -171,7 +179,7 @@ impl Emitter<'_> {
         let (max, base) = (self.cpu(max) + 8 * seg, self.cpu(offset_of!(Cpu, derived.base)) + 8 * seg);
         wasm!(self; local_tee(local::LIN) i64_extend_i32_u() i64_const(i64::from(size) - 1) i64_add()
             i32_const(0) i64_load(at(max)) i64_gt_s());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
@@ -220,7 +228,7 @@ impl Emitter<'_> {
         if let Some((page, add)) = window {
             self.open();
             self.outside(size, page);
-            wasm!(self; br_if(0));
+            self.seldom_br_if(0);
             self.window_offset(add);
             access(self);
             wasm!(self; br(1));
@@ -228,7 +236,7 @@ impl Emitter<'_> {
         }
         self.open();
         self.look_up(size, write);
-        wasm!(self; br_if(0));
+        self.seldom_br_if(0);
         self.open_window(window);
         access(self);
         wasm!(self; br(1));
@@ -244,7 +252,7 @@ impl Emitter<'_> {
         });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
             i64_const(0) i64_lt_s());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; local_get(local::E) i32_wrap_i64() local_set(into));
@@ -259,7 +267,7 @@ impl Emitter<'_> {
             emit.plain_store(size);
         });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         self.close();
@@ -274,7 +282,7 @@ impl Emitter<'_> {
         });
         wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
             i64_const(0) i64_lt_s());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));

@@ -4,6 +4,7 @@
 //! them. Natively there is no host and everything is interpreted.
 
 pub mod conditions;
+mod double;
 pub mod emit;
 pub mod flow;
 mod memory;
@@ -11,9 +12,12 @@ mod module;
 mod ops;
 pub mod region;
 pub mod services;
+mod shifts;
 mod simd;
+mod strings;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod x87;
 
 pub use module::module;
@@ -123,7 +127,7 @@ pub struct Heat {
 
 impl Default for Heat {
     fn default() -> Self {
-        Self { threshold: 4000, seed: 0 }
+        Self { threshold: 10_000, seed: 0 }
     }
 }
 

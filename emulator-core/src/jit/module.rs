@@ -5,8 +5,8 @@ use super::emit::{carry_function, signature, spill_function};
 use super::{Layout, call};
 use crate::fpu::x87::direct;
 use wasm_encoder::{
-    CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, MemoryType, Module,
-    RefType, TableType, TypeSection, ValType,
+    BranchHint, BranchHints, CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection,
+    ImportSection, MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 
 /// Types by index.
@@ -27,7 +27,7 @@ const MAX_PAGES: u64 = 65536;
 
 /// The module of some regions' bodies, which go into the table from `slot` on.
 #[must_use]
-pub fn module(layout: &Layout, slot: u32, bodies: &[Vec<u8>]) -> Vec<u8> {
+pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)]) -> Vec<u8> {
     use ValType::{I32, I64};
     let mut types = TypeSection::new();
     let (parameters, results) = signature();
@@ -77,14 +77,22 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[Vec<u8>]) -> Vec<u8> {
     let indices: Vec<u32> = (call::REGIONS..).take(bodies.len()).collect();
     elements.active(None, &ConstExpr::i32_const(slot as i32), Elements::Functions(indices.into()));
 
+    let mut hints = BranchHints::new();
+    for ((_, branches), function) in bodies.iter().zip(call::REGIONS..) {
+        if !branches.is_empty() {
+            hints.function_hints(function, branches.iter().copied());
+        }
+    }
+
     let mut code = CodeSection::new();
     code.raw(&spill_function(layout));
     code.raw(&carry_function(layout));
-    for body in bodies {
+    for (body, _) in bodies {
         code.raw(body);
     }
 
     let mut module = Module::new();
-    module.section(&types).section(&imports).section(&functions).section(&elements).section(&code);
+    module.section(&types).section(&imports).section(&functions).section(&elements);
+    module.section(&hints).section(&code);
     module.finish()
 }

@@ -3,7 +3,8 @@
 use super::emit::{Emitter, local, wasm};
 use super::flow;
 use super::region::Insn;
-use crate::cpu::flags::{CF, LazyOp, OF};
+use super::shifts::shift_kind;
+use crate::cpu::flags::{CF, OF};
 use crate::cpu::op::{Kind, Op, REG_FORM, Unary};
 use crate::cpu::state::{RAX, RBP, RCX, RDX, RSP};
 use wasm_encoder::InstructionSink;
@@ -189,6 +190,7 @@ impl Emitter<'_> {
                 self.close();
             }
             ShiftRI => self.shift_narrow(op),
+            ShiftE => self.shift_memory(op),
             Rol32RI | Ror32RI => self.rotate(op),
             Shld32RRI | Shrd32RRI => self.double_shift(op),
             Imul32RR | Imul32RRI | Imul32RM | Imul32RMI => {
@@ -210,12 +212,27 @@ impl Emitter<'_> {
             }
             Mul32R | Imul32R => {
                 self.get(op.a);
-                wasm!(self; local_set(local::T1) local_get(EAX) local_set(local::T0));
-                self.product(op.kind == Imul32R, true);
-                wasm!(self; local_get(local::T2) local_set(EAX)
-                    local_get(local::W) i64_const(32) i64_shr_u() i32_wrap_i64() local_set(EDX));
+                wasm!(self; local_set(local::T1));
+                self.multiply(op.kind == Imul32R);
             }
-            Div32R => self.divide(op),
+            Div32R => {
+                self.get(op.a);
+                wasm!(self; local_set(local::T0));
+                self.divide();
+            }
+            MulDivE => match op.imm & 0xff {
+                n @ (4 | 5) => {
+                    self.operand(op, 4, local::T1);
+                    self.multiply(n == 5);
+                }
+                _ => {
+                    self.operand(op, 4, local::T0);
+                    self.divide();
+                }
+            },
+            CmpxchgE => self.compare_and_exchange(op),
+            StringOnce => self.string_once(op),
+            Cld => self.clear_direction(),
             Cdq => wasm!(self; local_get(EAX) i32_const(31) i32_shr_s() local_set(EDX)),
             Cwde => wasm!(self; local_get(EAX) i32_extend16_s() local_set(EAX)),
             Cbw => {
@@ -338,7 +355,7 @@ impl Emitter<'_> {
     // --- stack ---
 
     /// LIN becomes what a register holds.
-    fn at_register(&mut self, r: usize) {
+    pub(super) fn at_register(&mut self, r: usize) {
         self.class = r as u8;
         wasm!(self; local_get(local::R0 + r as u32) local_set(local::LIN));
     }
@@ -440,7 +457,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn cut(&mut self, width: u32) {
+    pub(super) fn cut(&mut self, width: u32) {
         match width {
             1 => wasm!(self; i32_const(0xff) i32_and()),
             2 => wasm!(self; i32_const(0xffff) i32_and()),
@@ -557,117 +574,9 @@ impl Emitter<'_> {
         }
     }
 
-    /// A 32-bit shift of register `a` by T1, 1 to 31.
-    fn shift(&mut self, op: &Op) {
-        let r = local::R0 + u32::from(op.a & 7);
-        wasm!(self; local_get(r) local_set(local::T0) local_get(local::T0) local_get(local::T1));
-        match shift_kind(op.kind) {
-            Some(LazyOp::Shl32) => wasm!(self; i32_shl()),
-            Some(LazyOp::Shr32) => wasm!(self; i32_shr_u()),
-            _ => wasm!(self; i32_shr_s()),
-        }
-        wasm!(self; local_set(r));
-        if self.live {
-            wasm!(self; local_get(r) local_set(local::RES) local_get(local::T0) local_set(local::A)
-                local_get(local::T1) local_set(local::B));
-        }
-    }
-
     /// The flags on the stack become the record.
     pub(super) fn set_eager(&mut self) {
         wasm!(self; local_set(local::A) i32_const(0) local_set(local::RES));
-    }
-
-    /// ROL and ROR by a constant: CF and OF change.
-    fn rotate(&mut self, op: &Op) {
-        let r = local::R0 + u32::from(op.a & 7);
-        let right = op.kind == Kind::Ror32RI;
-        if self.live {
-            self.all_flags();
-            wasm!(self; i32_const(!((CF | OF) as i32)) i32_and() local_set(local::T0));
-        }
-        wasm!(self; local_get(r) i32_const(op.imm as i32));
-        if right {
-            wasm!(self; i32_rotr());
-        } else {
-            wasm!(self; i32_rotl());
-        }
-        wasm!(self; local_set(r));
-        if !self.live {
-            return;
-        }
-        // T1 = CF, and OF is CF xor the top bit (left) or the two top bits' difference (right).
-        if right {
-            wasm!(self; local_get(r) i32_const(31) i32_shr_u() local_set(local::T1)
-                local_get(r) i32_const(30) i32_shr_u() i32_const(1) i32_and() local_get(local::T1) i32_xor());
-        } else {
-            wasm!(self; local_get(r) i32_const(1) i32_and() local_set(local::T1)
-                local_get(r) i32_const(31) i32_shr_u() local_get(local::T1) i32_xor());
-        }
-        wasm!(self; i32_const(11) i32_shl() local_get(local::T1) i32_or() local_get(local::T0) i32_or());
-        self.set_eager();
-    }
-
-    /// SHLD and SHRD of registers by a constant, 1 to 31.
-    fn shift_narrow(&mut self, op: &Op) {
-        let (operation, width, count) = (op.imm >> 12 & 7, op.imm >> 16, (op.imm & 31) as i32);
-        let bits = 8 * width as i32;
-        self.get_sized(op.b, width);
-        match (operation, width) {
-            (7, 1) => wasm!(self; i32_extend8_s()),
-            (7, _) => wasm!(self; i32_extend16_s()),
-            _ => {}
-        }
-        wasm!(self; local_tee(local::T0) i32_const(count));
-        match operation {
-            5 => wasm!(self; i32_shr_u()),
-            7 => wasm!(self; i32_shr_s()),
-            _ => wasm!(self; i32_shl()),
-        }
-        self.cut(width);
-        wasm!(self; local_set(local::T2));
-        if self.live {
-            // The last bit that was shifted out.
-            match operation {
-                5 | 7 => wasm!(self; local_get(local::T0) i32_const(count - 1) i32_shr_s() i32_const(1) i32_and()),
-                _ if count <= bits => {
-                    wasm!(self; local_get(local::T0) i32_const(bits - count) i32_shr_u() i32_const(1) i32_and());
-                }
-                _ => wasm!(self; i32_const(0)),
-            }
-            match operation {
-                5 if count == 1 => wasm!(self; local_get(local::T0) i32_const(bits - 1) i32_shr_u()
-                    i32_const(11) i32_shl() i32_or()),
-                5 | 7 => {}
-                _ => wasm!(self; local_tee(local::A) local_get(local::A) local_get(local::T2) i32_const(bits - 1)
-                    i32_shr_u() i32_xor() i32_const(11) i32_shl() i32_or()),
-            }
-            wasm!(self; local_set(local::A) local_get(local::T2) local_set(local::RES));
-        }
-        self.set_sized(op.b, width, local::T2);
-    }
-
-    fn double_shift(&mut self, op: &Op) {
-        let count = op.imm as i32;
-        let right = op.kind == Kind::Shrd32RRI;
-        self.get(op.a);
-        wasm!(self; local_set(local::T0));
-        self.get(op.b);
-        wasm!(self; local_set(local::T1));
-        wasm!(self; local_get(local::T0) i32_const(count));
-        if right {
-            wasm!(self; i32_shr_u() local_get(local::T1) i32_const(32 - count) i32_shl());
-        } else {
-            wasm!(self; i32_shl() local_get(local::T1) i32_const(32 - count) i32_shr_u());
-        }
-        wasm!(self; i32_or() local_set(local::T2));
-        if self.live {
-            let carry = if right { count - 1 } else { 32 - count };
-            wasm!(self; local_get(local::T0) i32_const(carry) i32_shr_u() i32_const(1) i32_and()
-                local_get(local::T0) local_get(local::T2) i32_xor() i32_const(31) i32_shr_u() i32_const(11) i32_shl()
-                i32_or() local_set(local::A) local_get(local::T2) local_set(local::RES));
-        }
-        self.set_sized(op.a, 4, local::T2);
     }
 
     /// W = T0 × T1, T2 its low half. One-operand IMUL records its flags as they are (`explicit`).
@@ -694,12 +603,32 @@ impl Emitter<'_> {
         }
     }
 
-    /// DIV: the interpreter raises what it raises.
-    fn divide(&mut self, op: &Op) {
+    /// EDX:EAX = EAX × T1.
+    fn multiply(&mut self, signed: bool) {
+        wasm!(self; local_get(EAX) local_set(local::T0));
+        self.product(signed, true);
+        wasm!(self; local_get(local::T2) local_set(EAX)
+            local_get(local::W) i64_const(32) i64_shr_u() i32_wrap_i64() local_set(EDX));
+    }
+
+    /// CMPXCHG of 32 bits in memory: what is written is the operand itself where EAX differs from it.
+    fn compare_and_exchange(&mut self, op: &Op) {
+        self.linear(op, 4, true);
+        self.modify_load(4, local::T1);
+        wasm!(self; local_get(EAX) local_set(local::T0));
         self.get(op.a);
+        wasm!(self; local_get(local::T1) local_get(local::T0) local_get(local::T1) i32_eq() select() local_set(local::T3));
+        self.modify_store(4, local::T3);
+        // EAX is the operand if it was equal to it, too.
+        wasm!(self; local_get(local::T1) local_set(EAX));
+        self.compute(CMP, 4);
+    }
+
+    /// DIV by T0: the interpreter raises what it raises.
+    fn divide(&mut self) {
         // The quotient fits when the dividend's upper half is below the divisor, which is then not zero.
-        wasm!(self; local_tee(local::T0) local_get(EDX) i32_le_u());
-        self.open_if();
+        wasm!(self; local_get(local::T0) local_get(EDX) i32_le_u());
+        self.open_seldom();
         self.fault();
         self.close();
         wasm!(self; local_get(EDX) i32_eqz());
@@ -726,14 +655,5 @@ impl Emitter<'_> {
         if self.live {
             wasm!(self; local_get(local::T0) local_set(local::RES) i32_const(0) local_set(local::A));
         }
-    }
-}
-
-fn shift_kind(kind: Kind) -> Option<LazyOp> {
-    match kind {
-        Kind::Shl32RI | Kind::Shl32RC => Some(LazyOp::Shl32),
-        Kind::Shr32RI | Kind::Shr32RC => Some(LazyOp::Shr32),
-        Kind::Sar32RI | Kind::Sar32RC => Some(LazyOp::Sar32),
-        _ => None,
     }
 }

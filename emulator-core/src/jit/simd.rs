@@ -1,9 +1,8 @@
-//! SSE and SSE2 in regions: moves, logic, integer arithmetic and rearranging as wasm SIMD, and the binary64 arithmetic of
-//! compiled code. XMM registers stay in the CPU's fields. MMX, binary32 and what is rare is interpreted.
-//!
-//! Arithmetic is the host's where that is exact and shows in no flag: everything masked, to nearest, the inexact flag
-//! raised already, operands and result normal or zero. Otherwise the interpreter executes the instruction.
+//! SSE and SSE2 in regions: moves, logic, integer arithmetic and rearranging as wasm SIMD; [`double`] has the binary64
+//! arithmetic. MMX, binary32 and what is rare is interpreted.
 
+use super::call;
+use super::double;
 use super::emit::{Emitter, at, local, wasm};
 use super::region::Insn;
 use crate::cpu::op::{Op, REG_FORM};
@@ -11,10 +10,6 @@ use crate::cpu::simd::table::{IMMEDIATE_SOURCE, MMX_FORM, SimdOp};
 use crate::cpu::state::{Cpu, cr0, cr4};
 use std::mem::offset_of;
 use wasm_encoder::InstructionSink;
-
-/// MXCSR but for the flags other than PE: all exceptions masked, to nearest, nothing flushed, PE raised.
-const PLAIN: i32 = 0x1fa0;
-const PLAIN_MASK: i32 = 0xffe0;
 
 /// Whether the translator has its own code for a SIMD instruction.
 #[must_use]
@@ -26,13 +21,20 @@ pub fn translated(op: &Op) -> bool {
         return false;
     }
     match simd {
-        Mova | Movu | Movd | Movq | MovLow64 | MovHigh64 | Pshufd | Pshufhw | Pshuflw | Shufps | Shufpd | Addsd
-        | Mulsd | Subsd | Divsd => true,
+        Mova | Movu | Movd | Movq | MovLow64 | MovHigh64 | Pshufd | Pshufhw | Pshuflw | Shufps | Shufpd | Cvtdq2pd => {
+            true
+        }
         MovssLoad | StoreA | StoreU | Store64 | StoreHigh64 | Store32 => memory,
         MovdToGpr | MovLow32 | Movhlps | Pmovmskb | Movmskps | Movmskpd | Pslldq | Psrldq => !memory,
         Psllw | Pslld | Psllq | Psrlw | Psrld | Psrlq | Psraw | Psrad => op.imm & IMMEDIATE_SOURCE != 0,
-        _ => binary(simd).is_some(),
+        _ => double::translated(simd) || binary(simd).is_some(),
     }
+}
+
+/// Whether the translator's code for a SIMD instruction writes the status flags.
+#[must_use]
+pub fn writes_flags(op: &Op) -> bool {
+    translated(op) && SimdOp::of(op.imm).is_some_and(double::compares)
 }
 
 /// Operations that are one instruction of wasm.
@@ -126,10 +128,6 @@ fn lanes(simd: SimdOp, imm: u8) -> Option<[u8; 16]> {
 }
 
 impl Emitter<'_> {
-    fn xmm(&self, r: u8) -> u32 {
-        self.cpu(offset_of!(Cpu, xmm)) + 16 * u32::from(r & 15)
-    }
-
     /// Leaves unless SSE can be used.
     fn sse_guard(&mut self) {
         if self.unit.sse {
@@ -139,14 +137,14 @@ impl Emitter<'_> {
         wasm!(self;
             i32_const(0) i32_load(c0) i32_const((cr0::EM | cr0::TS) as i32) i32_and()
             i32_const(0) i32_load(c4) i32_const(cr4::OSFXSR as i32) i32_and() i32_eqz() i32_or());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         self.unit.sse = true;
     }
 
     /// `fast` may branch to label 0 to have the interpreter do it.
-    fn or_interpret(&mut self, insn: &Insn, fast: impl FnOnce(&mut Self)) {
+    pub(super) fn or_interpret(&mut self, insn: &Insn, fast: impl FnOnce(&mut Self)) {
         self.open();
         self.open();
         fast(self);
@@ -155,19 +153,24 @@ impl Emitter<'_> {
         let unit = self.unit;
         self.interpret(insn);
         self.unit = unit;
+        if writes_flags(&insn.op) {
+            wasm!(self; call(call::FLAGS));
+            self.set_eager();
+        }
         self.close();
     }
 
     /// `fast` finds the offset in the memory block on the stack.
-    fn simd_memory(&mut self, insn: &Insn, width: u32, write: bool, fast: impl FnOnce(&mut Self)) {
+    pub(super) fn simd_memory(&mut self, insn: &Insn, width: u32, write: bool, fast: impl FnOnce(&mut Self)) {
         let aligned = width == 16 && SimdOp::of(insn.op.imm).is_some_and(|simd| simd.info().aligned);
         self.linear(&insn.op, width, write);
         self.or_interpret(insn, |e| {
             if aligned {
-                wasm!(e; local_get(local::LIN) i32_const(15) i32_and() br_if(0));
+                wasm!(e; local_get(local::LIN) i32_const(15) i32_and());
+                e.seldom_br_if(0);
             }
             e.look_up(width, write);
-            wasm!(e; br_if(0));
+            e.seldom_br_if(0);
             e.block_offset();
             fast(e);
         });
@@ -179,36 +182,33 @@ impl Emitter<'_> {
         let op = &insn.op;
         let Some(simd) = SimdOp::of(op.imm) else { return };
         self.sse_guard();
+        if double::translated(simd) {
+            return self.double(insn, simd);
+        }
         let ram = at(self.layout.ram);
-        let (a, b) = (self.xmm(op.a), self.xmm(op.b));
         match simd {
             StoreA | StoreU | Store64 | StoreHigh64 | Store32 => {
                 self.simd_memory(insn, simd.info().width.into(), true, |e| match simd {
-                    StoreA | StoreU => wasm!(e; i32_const(0) v128_load(at(a)) v128_store(ram)),
-                    Store32 => wasm!(e; i32_const(0) i32_load(at(a)) i32_store(ram)),
-                    Store64 => wasm!(e; i32_const(0) i64_load(at(a)) i64_store(ram)),
-                    _ => wasm!(e; i32_const(0) i64_load(at(a + 8)) i64_store(ram)),
+                    StoreA | StoreU => {
+                        e.vector(op.a);
+                        wasm!(e; v128_store(ram));
+                    }
+                    Store32 => {
+                        e.quarter(op.a);
+                        wasm!(e; i32_store(ram));
+                    }
+                    _ => {
+                        e.half(op.a, u8::from(simd == StoreHigh64));
+                        wasm!(e; i64_store(ram));
+                    }
                 });
             }
-            Addsd | Mulsd | Subsd | Divsd => {
-                if op.base == REG_FORM {
-                    self.or_interpret(insn, |e| {
-                        wasm!(e; i32_const(0) i64_load(at(b)));
-                        e.double(simd, a);
-                    });
-                } else {
-                    self.simd_memory(insn, 8, false, |e| {
-                        wasm!(e; i64_load(ram));
-                        e.double(simd, a);
-                    });
-                }
-            }
             MovdToGpr => {
-                wasm!(self; i32_const(0) i32_load(at(b)));
+                self.quarter(op.b);
                 self.set(op.a);
             }
             Pmovmskb | Movmskps | Movmskpd => {
-                wasm!(self; i32_const(0) v128_load(at(b)));
+                self.vector(op.b);
                 match simd {
                     Pmovmskb => wasm!(self; i8x16_bitmask()),
                     Movmskps => wasm!(self; i32x4_bitmask()),
@@ -216,33 +216,33 @@ impl Emitter<'_> {
                 }
                 self.set(op.a);
             }
-            Movd if op.base == REG_FORM => {
-                wasm!(self; i32_const(0) v128_const(0));
-                self.get(op.b);
-                wasm!(self; i32x4_replace_lane(0) v128_store(at(a)));
-            }
-            MovLow32 => wasm!(self; i32_const(0) i32_const(0) i32_load(at(b)) i32_store(at(a))),
-            Movhlps => wasm!(self; i32_const(0) i32_const(0) i64_load(at(b + 8)) i64_store(at(a))),
+            Movd if op.base == REG_FORM => self.set_vector(op.a, |e| {
+                wasm!(e; v128_const(0));
+                e.get(op.b);
+                wasm!(e; i32x4_replace_lane(0));
+            }),
+            MovLow32 => self.set_quarter(op.a, |e| e.quarter(op.b)),
+            Movhlps => self.set_half(op.a, 0, |e| e.half(op.b, 1)),
             MovLow64 | MovHigh64 => {
-                let to = at(if simd == MovHigh64 { a + 8 } else { a });
+                let half = u8::from(simd == MovHigh64);
                 if op.base == REG_FORM {
-                    wasm!(self; i32_const(0) i32_const(0) i64_load(at(b)) i64_store(to));
+                    self.set_half(op.a, half, |e| e.half(op.b, 0));
                 } else {
                     self.simd_memory(insn, 8, false, |e| {
-                        wasm!(e; i64_load(ram) local_set(local::W) i32_const(0) local_get(local::W) i64_store(to));
+                        wasm!(e; i64_load(ram) local_set(local::W));
+                        e.set_half(op.a, half, |e| wasm!(e; local_get(local::W)));
                     });
                 }
             }
-            _ => self.vector(insn, simd),
+            _ => self.vector_operation(insn, simd),
         }
     }
 
     /// What computes a whole register from the second operand, and perhaps the old value.
-    fn vector(&mut self, insn: &Insn, simd: SimdOp) {
+    fn vector_operation(&mut self, insn: &Insn, simd: SimdOp) {
         use SimdOp::*;
         let op = &insn.op;
         let ram = at(self.layout.ram);
-        let a = at(self.xmm(op.a));
         if op.base != REG_FORM {
             return self.simd_memory(insn, simd.info().width.into(), false, |e| {
                 match simd.info().width {
@@ -255,33 +255,47 @@ impl Emitter<'_> {
             });
         }
         if op.imm & IMMEDIATE_SOURCE != 0 {
-            wasm!(self; i32_const(0) i32_const(0) v128_load(a));
-            self.shift_vector(simd, op.imm as u8);
-            return wasm!(self; v128_store(a));
+            return self.set_vector(op.a, |e| {
+                e.vector(op.a);
+                e.shift_vector(simd, op.imm as u8);
+            });
         }
-        let b = at(self.xmm(op.b));
+        let (clean, both) = (self.unit.clean >> (op.b & 7) & 1, self.unit.both_clean >> (op.b & 7) & 1);
         if simd == Movq {
-            wasm!(self; i32_const(0) v128_load64_zero(b));
+            self.vector_zero_extended(op.b);
         } else {
-            wasm!(self; i32_const(0) v128_load(b));
+            self.vector(op.b);
         }
         wasm!(self; local_set(local::V));
         self.compute_vector(op, simd);
+        // Copies are as clean as what they are of, and a zero is.
+        let same = op.a & 7 == op.b & 7 && matches!(simd, Pxor | Psubb | Psubw | Psubd | Psubq);
+        if same || simd == Cvtdq2pd {
+            self.unit.clean |= 1 << (op.a & 7);
+            self.unit.both_clean |= 1 << (op.a & 7);
+        } else if matches!(simd, Mova | Movu | Movq) {
+            self.unit.clean |= clean << (op.a & 7);
+            self.unit.both_clean |= (if simd == Movq { clean } else { both }) << (op.a & 7);
+        }
     }
 
     /// Computes and stores with the second operand in V.
     fn compute_vector(&mut self, op: &Op, simd: SimdOp) {
-        let a = at(self.xmm(op.a));
-        wasm!(self; i32_const(0));
-        if let Some(lanes) = lanes(simd, op.imm as u8) {
-            wasm!(self; i32_const(0) v128_load(a) local_get(local::V) i8x16_shuffle(lanes));
-        } else if let Some(operation) = binary(simd) {
-            wasm!(self; i32_const(0) v128_load(a) local_get(local::V));
-            operation(&mut InstructionSink::new(&mut self.out));
-        } else {
-            wasm!(self; local_get(local::V));
-        }
-        wasm!(self; v128_store(a));
+        use SimdOp::*;
+        self.set_vector(op.a, |e| {
+            if let Some(lanes) = lanes(simd, op.imm as u8) {
+                e.vector(op.a);
+                wasm!(e; local_get(local::V) i8x16_shuffle(lanes));
+            } else if simd == Cvtdq2pd {
+                wasm!(e; local_get(local::V) f64x2_convert_low_i32x4_s());
+            } else if let Some(operation) = binary(simd) {
+                e.vector(op.a);
+                wasm!(e; local_get(local::V));
+                operation(&mut InstructionSink::new(&mut e.out));
+            } else {
+                wasm!(e; local_get(local::V));
+            }
+        });
     }
 
     /// Shifts the vector on the stack by a constant.
@@ -315,54 +329,5 @@ impl Emitter<'_> {
             Psraw => wasm!(self; i16x8_shr_s()),
             _ => wasm!(self; i32x4_shr_s()),
         }
-    }
-
-    /// Pushes whether the number in a local is normal.
-    fn normal(&mut self, from: u32) {
-        wasm!(self; local_get(from) i64_const(52) i64_shr_u() i64_const(0x7ff) i64_and()
-            i64_const(1) i64_sub() i64_const(0x7fe) i64_lt_u());
-    }
-
-    /// Pushes whether it is a zero.
-    fn zero_number(&mut self, from: u32) {
-        wasm!(self; local_get(from) i64_const(1) i64_shl() i64_eqz());
-    }
-
-    /// Binary64 arithmetic of the low element of the register at `a` with the number on the stack; to label 0 where the
-    /// host's is not enough.
-    fn double(&mut self, simd: SimdOp, a: u32) {
-        use SimdOp::*;
-        let mxcsr = at(self.cpu(offset_of!(Cpu, mxcsr)));
-        let (x, y, result) = (local::E, local::W, local::R);
-        wasm!(self; local_set(y) i32_const(0) i64_load(at(a)) local_set(x)
-            i32_const(0) i32_load(mxcsr) i32_const(PLAIN_MASK) i32_and() i32_const(PLAIN) i32_ne() br_if(0));
-        self.normal(x);
-        self.zero_number(x);
-        wasm!(self; i32_or() i32_eqz() br_if(0));
-        self.normal(y);
-        if simd != Divsd {
-            self.zero_number(y);
-            wasm!(self; i32_or());
-        }
-        wasm!(self; i32_eqz() br_if(0) local_get(x) f64_reinterpret_i64() local_get(y) f64_reinterpret_i64());
-        match simd {
-            Addsd => wasm!(self; f64_add()),
-            Subsd => wasm!(self; f64_sub()),
-            Mulsd => wasm!(self; f64_mul()),
-            _ => wasm!(self; f64_div()),
-        }
-        wasm!(self; i64_reinterpret_f64() local_set(result));
-        self.normal(result);
-        // A zero is exact as a sum, and as a product of a zero.
-        if matches!(simd, Addsd | Subsd) {
-            self.zero_number(result);
-        } else {
-            self.zero_number(x);
-            if simd == Mulsd {
-                self.zero_number(y);
-                wasm!(self; i32_or());
-            }
-        }
-        wasm!(self; i32_or() i32_eqz() br_if(0) i32_const(0) local_get(result) i64_store(at(a)));
     }
 }

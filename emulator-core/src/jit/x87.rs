@@ -24,6 +24,12 @@ pub(super) struct Unit {
     usable: bool,
     /// SSE can be used.
     pub(super) sse: bool,
+    /// MXCSR was looked at.
+    pub(super) control: bool,
+    /// A bit for each XMM register whose low element is normal or zero.
+    pub(super) clean: u8,
+    /// Likewise for both elements.
+    pub(super) both_clean: u8,
     /// An instruction of the unit follows in the block.
     more: bool,
     /// The last instruction, if its pointers are still to be written: its offset in the page and opcode.
@@ -96,7 +102,8 @@ impl Emitter<'_> {
 
     /// A block begins, or an instruction that may have changed anything in the unit was interpreted.
     pub(super) fn x87_forget(&mut self) {
-        (self.unit.usable, self.unit.sse) = (false, false);
+        (self.unit.usable, self.unit.sse, self.unit.control) = (false, false, false);
+        (self.unit.clean, self.unit.both_clean) = (0, 0);
     }
 
     /// Writes the pointers that are not written yet.
@@ -130,7 +137,7 @@ impl Emitter<'_> {
         wasm!(self;
             i32_const(0) i32_load(control) i32_const((cr0::EM | cr0::TS) as i32) i32_and()
             i32_const(0) i32_load16_u(status) i32_const(ES.into()) i32_and() i32_or());
-        self.open_if();
+        self.open_seldom();
         self.fault();
         self.close();
         self.unit.usable = true;
@@ -142,7 +149,7 @@ impl Emitter<'_> {
             wasm!(self; drop());
             return;
         }
-        self.open_if();
+        self.open_seldom();
         self.exit_next(insn, leave::STEP);
         self.close();
     }
@@ -227,7 +234,7 @@ impl Emitter<'_> {
         self.open();
         self.open();
         self.look_up(size, write);
-        wasm!(self; br_if(0));
+        self.seldom_br_if(0);
         fast(self);
         wasm!(self; br(1));
         self.close();
@@ -308,7 +315,8 @@ impl Emitter<'_> {
             };
             e.unit();
             wasm!(e; i32_const(m) call(call::X87 + function) local_tee(local::W)
-                i64_const(direct::NO_VALUE as i64) i64_eq() br_if(0));
+                i64_const(direct::NO_VALUE as i64) i64_eq());
+            e.seldom_br_if(0);
             e.block_offset();
             wasm!(e; local_get(local::W));
             match size {
