@@ -54,6 +54,11 @@ impl Numbers {
 }
 
 #[test]
+fn the_module_through_which_regions_are_entered_is_valid() {
+    validate(&super::entry());
+}
+
+#[test]
 fn random_bytes_make_valid_modules() {
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
     let mut formed = 0;
