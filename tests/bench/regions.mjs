@@ -1,5 +1,5 @@
 // The fast tier with many hot regions, in Chromium:
-//   node tests/bench/regions.mjs growth [--rounds N] [--svg FILE]   instructions a second with 10 to 10,000 of them, beside v86
+//   node tests/bench/regions.mjs growth [--rounds N] [--sizes N,…] [--svg FILE]   instructions a second with 10 to 10,000 of them, beside v86
 //   node tests/bench/regions.mjs soak [--minutes N]                 thousands, written anew again and again: does memory grow?
 // needs build/site (`cargo xtask build`). What instructions there are is known from the program; the guest tells by a byte on its
 // serial port how far it is.
@@ -14,14 +14,14 @@ import { instructionsOf, memoryOf, regions } from "./lib/regions.mjs";
 
 const { values, positionals: wanted } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: "string", default: "3" }, svg: { type: "string" }, minutes: { type: "string", default: "30" } },
+  options: { rounds: { type: "string", default: "3" }, sizes: { type: "string", default: "10,100,1000,10000" }, svg: { type: "string" }, minutes: { type: "string", default: "30" } },
 });
-const SIZES = [10, 100, 1000, 10_000];
+const SIZES = values.sizes.split(",").map(Number);
 const LOOPS = 8;
 /** Calls for a byte. */
 const CALLS = 50_000;
-/** How long to run before measuring: until what is hot has been compiled. */
-const WARM_MS = 12_000;
+/** How long to run before measuring, until what is hot has been compiled: so many functions take so much longer. */
+const warmMs = (/** @type {number} */ functions) => 12_000 + 3 * functions;
 const MEASURE_MS = 6000;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -66,7 +66,7 @@ const PARTS = {
               await startTab86(page, image, memory);
             }
             await page.waitForFunction(() => window.bytes > 0, null, { timeout: 120_000 });
-            await sleep(WARM_MS);
+            await sleep(warmMs(size));
             return speed(page);
           });
           all[name][i].push(calls * CALLS * instructionsOf(LOOPS));
