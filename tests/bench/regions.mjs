@@ -20,9 +20,12 @@ const SIZES = values.sizes.split(",").map(Number);
 const LOOPS = 8;
 /** Calls for a byte. */
 const CALLS = 50_000;
-/** How long to run before measuring, until what is hot has been compiled: so many functions take so much longer. */
-const warmMs = (/** @type {number} */ functions) => 12_000 + 3 * functions;
-const MEASURE_MS = 6000;
+/** A window of measuring. */
+const WINDOW_MS = 3000;
+/** Windows at least, and at most: what is hot is compiled meanwhile, for 10,000 functions during a billion instructions. */
+const [LEAST_WINDOWS, MOST_WINDOWS] = [8, 60];
+/** The speed is steady when it changed by less than this from one window to the next, three times in a row. */
+const STEADY = 0.05;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
@@ -38,8 +41,8 @@ const startTab86 = (page, image, memory) => page.evaluate(async ([image, memory]
   await vm.start();
 }, [image, memory]);
 
-/** Calls a second, in millions, between two bytes about MEASURE_MS apart. */
-const speed = (page) => page.evaluate(async (ms) => {
+/** Bytes a millisecond, between two bytes about a window apart. */
+const speedNow = (page) => page.evaluate(async (ms) => {
   const next = async () => {
     const { bytes } = window;
     while (window.bytes === bytes) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -48,8 +51,21 @@ const speed = (page) => page.evaluate(async (ms) => {
   const [from, begin] = await next();
   await new Promise((resolve) => setTimeout(resolve, ms));
   const [to, end] = await next();
-  return (to - from) / (end - begin) / 1000;
-}, MEASURE_MS);
+  return (to - from) / (end - begin);
+}, WINDOW_MS);
+
+/** The same once it is steady. */
+async function speed(page, what) {
+  const all = [];
+  let steady = 0;
+  while (all.length < MOST_WINDOWS && (all.length < LEAST_WINDOWS || steady < 3)) {
+    const now = await speedNow(page);
+    steady = Math.abs(now / all.at(-1) - 1) < STEADY ? steady + 1 : 0;
+    all.push(now);
+  }
+  if (steady < 3) console.log(`growth: ${what}: not steady after ${all.length} windows`);
+  return median(all.slice(-4));
+}
 
 const PARTS = {
   async growth() {
@@ -60,16 +76,15 @@ const PARTS = {
       for (const [i, size] of SIZES.entries()) {
         const [image, memory] = [`/files/${size}.bin`, memoryOf(growing(size))];
         for (const name of /** @type {const} */ (["v86", "tab86"])) {
-          const calls = await withFresh(name, site.origin, name === "v86" ? `multiboot=${image}&memory=${memory}` : "none", async (page) => {
+          const bytes = await withFresh(name, site.origin, name === "v86" ? `multiboot=${image}&memory=${memory}` : "none", async (page) => {
             if (name === "tab86") {
               await page.goto(`${site.origin}/pkg/package.json`);
               await startTab86(page, image, memory);
             }
             await page.waitForFunction(() => window.bytes > 0, null, { timeout: 120_000 });
-            await sleep(warmMs(size));
-            return speed(page);
+            return speed(page, `${name}, ${size} regions`);
           });
-          all[name][i].push(calls * CALLS * instructionsOf(LOOPS));
+          all[name][i].push((bytes * CALLS * instructionsOf(LOOPS)) / 1000);
         }
       }
     }
