@@ -16,7 +16,7 @@ function instruction(pick) {
     }
   };
   const byte = [0, 1, 2, 4, 5, 6][pick(6)];
-  switch (pick(22)) {
+  switch (pick(23)) {
     case 0: case 1: case 2: return [pick(8) * 8 + 1, ...modrm(reg)];
     case 3: case 4: return [pick(8) * 8 + 3, ...modrm(reg)];
     case 5: return [pick(8) * 8, ...modrm(byte)];
@@ -35,6 +35,8 @@ function instruction(pick) {
     case 18: return [0xf7, ...modrm([2, 3, 4, 5][pick(4)])];
     case 19: return [0x0f, [0xaf, 0xbc, 0xbd, 0xa3, 0xab, 0xb3, 0xc1, 0xb1][pick(8)], ...(pick(2) ? modrm(reg) : [0xc0 | (reg << 3) | pick(3)])].flat();
     case 20: return [[0x50 | reg, 0x58 | reg], [0x9c, 0x58 | reg], [0x9f], [0x98], [0x99], [0xf8], [0xf9], [0xf5], [0x60, 0x61]][pick(9)];
+    // Strings, in both directions.
+    case 21: return [...[[], [], [0xfc], [0xfd]][pick(4)], ...(pick(3) ? [] : [0x66]), [0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xa6, 0xae][pick(8)]];
     default: return [0x0f, [0xa4, 0xac][pick(2)], 0xc0 | (pick(3) << 3) | reg, pick(34)];
   }
 }
@@ -124,6 +126,7 @@ const SSE = [
   ...[0x6e, 0x6f, 0x7e, 0x7f, 0xd6].map((op) => [0x66, op]), [0xf3, 0x6f], [0xf3, 0x7e], [0xf3, 0x7f],
   ...Array.from({ length: 0x2e }, (_, i) => 0xd1 + i).filter((op) => ![0xd6, 0xd7, 0xe6, 0xe7, 0xf0, 0xf7].includes(op)).map((op) => [0x66, op]),
   ...Array.from({ length: 0x0e }, (_, i) => [0x66, 0x60 + i]), [0x66, 0x74], [0x66, 0x75], [0x66, 0x76],
+  [0x66, 0x2e], [0x66, 0x2f], [0xf3, 0xe6],
   ...[0x70, 0xc6].flatMap((op) => [[0x66, op, 1], [0x66, op, 1]]), [0xf2, 0x70, 1], [0xf3, 0x70, 1], [0, 0xc6, 1],
 ];
 
@@ -138,8 +141,8 @@ function sse(seed) {
       case 2: return [0x66, 0x0f, 0x71 + pick(3), [0xd0, 0xf0, 0xe0][pick(2)] | pick(8), pick(70)];
       case 3: return [0x66, 0x0f, 0x73, [0xd8, 0xf8][pick(2)] | pick(8), pick(20)];
       case 4: return [[0x66, 0x0f, 0xd7, 0xc0 | pick(24)], [0x0f, 0x50, 0xc0 | pick(24)], [0x66, 0x0f, 0x50, 0xc0 | pick(24)], [0x0f, 0xfc + pick(3), 0xc0 | pick(64)]][pick(4)];
-      // Numbers: CVTSI2SD.
-      case 5: return [0xf2, 0x0f, 0x2a, 0xc0 | (pick(8) << 3) | pick(3)];
+      // Numbers: CVTSI2SD, CVTTSD2SI.
+      case 5: return [0xf2, 0x0f, ...[[0x2a, 0xc0 | (pick(8) << 3) | pick(3)], [0x2c, 0xc0 | (pick(3) << 3) | pick(8)]][pick(2)]];
       default: {
         const [prefix, op, immediate] = SSE[pick(SSE.length)];
         // The stores and loads with no register form.

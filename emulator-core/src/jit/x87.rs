@@ -160,6 +160,10 @@ impl Emitter<'_> {
         self.guard();
         let op = &insn.op;
         let Some(x) = operation(op).filter(|_| op.kind != Kind::Fwait) else { return };
+        if x == Fninit {
+            // It clears the pointers: those that are still to be written come before.
+            self.x87_settle();
+        }
         match op.kind {
             Kind::X87Reg => self.x87_registers(insn, x),
             Kind::X87Load => self.x87_load(insn, x),
