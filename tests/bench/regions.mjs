@@ -23,7 +23,7 @@ const CALLS = 50_000;
 /** A window of measuring. */
 const WINDOW_MS = 3000;
 /** Windows at least, and at most: what is hot is compiled meanwhile, for 10,000 functions during a billion instructions. */
-const [LEAST_WINDOWS, MOST_WINDOWS] = [8, 60];
+const [LEAST_WINDOWS, MOST_WINDOWS] = [8, 30];
 /** The speed is steady when it changed by less than this from one window to the next, three times in a row. */
 const STEADY = 0.05;
 
