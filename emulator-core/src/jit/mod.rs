@@ -21,7 +21,7 @@ mod tests;
 mod vectors;
 mod x87;
 
-pub use module::module;
+pub use module::{entry, module};
 
 use crate::bus::CpuBus;
 use crate::cpu::cache::Table;
