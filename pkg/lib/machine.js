@@ -14,6 +14,7 @@ import { VmMemory } from "./rings.js";
  * @property {() => number} report_state @property {() => number | undefined} exit_code
  * @property {(now: number) => void} start @property {(now: number) => void} pause @property {(now: number) => void} reset
  * @property {(have: number) => number} link
+ * @property {(page: number) => boolean} is_zero_page
  * @property {() => void} become_clone @property {() => string} ram_hash
  * @property {(address: number, length: number) => Uint8Array} read_memory @property {() => string} panic_message
  *
@@ -22,6 +23,7 @@ import { VmMemory } from "./rings.js";
  * @property {() => void} drew
  */
 
+const PAGE = 1 << 16;
 /** Stack of an instance over a shared memory, which each gets from that memory: a power of two, whole pages. */
 const STACK = 1 << 19;
 
@@ -52,6 +54,24 @@ export class Machine {
 
   get memory() {
     return this.#memory;
+  }
+
+  /**
+   * The parts of the memory that are not all zero, as [begin, end) in bytes; each has at most `pages` wasm pages.
+   * @param {number} pages @returns {Generator<[number, number]>}
+   */
+  *used(pages) {
+    const count = this.#memory.buffer.byteLength / PAGE;
+    let begin = 0;
+    for (let page = 0; page < count; page++) {
+      const zero = this.#glue.is_zero_page(page);
+      if (begin < page && (zero || page - begin === pages)) {
+        yield [begin * PAGE, page * PAGE];
+        begin = page;
+      }
+      if (zero) begin = page + 1;
+    }
+    if (begin < count) yield [begin * PAGE, count * PAGE];
   }
 
   /** Places for JavaScript values: an instance that gets a copy of this one's memory needs as many. */

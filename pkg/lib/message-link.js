@@ -18,6 +18,8 @@ import { streamsOf, transferOf } from "./setup.js";
 export class MessageLink {
   #build;
   #events;
+  /** Of the machine's clock, which a clone's goes on with. */
+  #epoch;
   #worker;
   #fetcher;
   #next = 1;
@@ -37,13 +39,14 @@ export class MessageLink {
 
   /** @param {Build} build @param {MachineSetup} setup @param {LinkEvents} events */
   static create(build, setup, events) {
-    return new MessageLink(build, events, streamsOf(setup)).#begin({ setup }, transferOf(setup));
+    return new MessageLink(build, events, streamsOf(setup), poolEpoch()).#begin({ setup }, transferOf(setup));
   }
 
-  /** @param {Build} build @param {LinkEvents} events @param {import("./protocol.js").StreamedImage[]} sources @private */
-  constructor(build, events, sources) {
+  /** @param {Build} build @param {LinkEvents} events @param {import("./protocol.js").StreamedImage[]} sources @param {number} epoch @private */
+  constructor(build, events, sources, epoch) {
     this.#build = build;
     this.#events = events;
+    this.#epoch = epoch;
     this.#fetcher = new ChunkFetcher(sources, (chunk) => this.#tell(TELL.CHUNK, chunk, chunk.data ? [chunk.data.buffer] : []));
     this.#worker = startWorker(new URL("vm-worker.js", build.folder), "tab86 machine");
     this.#worker.onmessage = ({ data }) => this.#receive(data);
@@ -56,11 +59,11 @@ export class MessageLink {
     };
   }
 
-  /** @param {{ setup: MachineSetup } | { copy: ArrayBuffer, references: number }} what @param {Transferable[]} transfer */
+  /** @param {{ setup: MachineSetup } | { copy: MessagePort }} what @param {Transferable[]} transfer */
   async #begin(what, transfer) {
     const { module, glue } = this.#build;
     try {
-      await this.request(REQUEST.CREATE, { module, glue, epoch: poolEpoch(), ...what }, transfer);
+      await this.request(REQUEST.CREATE, { module, glue, epoch: this.#epoch, ...what }, transfer);
     } catch (error) {
       void this.close();
       throw error;
@@ -71,8 +74,15 @@ export class MessageLink {
 
   /** A copy of the machine at this moment, in a worker of its own. @param {LinkEvents} events */
   async clone(events) {
-    const { copy, references } = await this.request(REQUEST.COPY);
-    return new MessageLink(this.#build, events, this.#fetcher.sources).#begin({ copy, references }, [copy]);
+    // The memory goes from worker to worker, and the new one comes up meanwhile.
+    const { port1, port2 } = new MessageChannel();
+    const copied = this.request(REQUEST.COPY, { to: port1 }, [port1]);
+    const clone = new MessageLink(this.#build, events, this.#fetcher.sources, this.#epoch);
+    const begun = clone.#begin({ copy: port2 }, [port2]);
+    // Without the rest of the copy it would wait for ever.
+    copied.catch(() => clone.close());
+    const [made] = await Promise.all([begun, copied]);
+    return made;
   }
 
   /** @param {any} message */

@@ -8,7 +8,9 @@ import { AFTER, FROM_WORKER, REQUEST } from "./protocol.js";
 
 /** How long to wait at once for a machine that another worker runs: a little more than a slice. */
 const HOLD_WAIT_MS = 10;
-/** Bytes copied or cleared between two looks at the clock. */
+/** Wasm pages copied at once. */
+const COPY_PAGES = 16;
+/** Bytes cleared between two looks at the clock. */
 const BLOCK = 1 << 16;
 /** How long a chore may keep the machines waiting. */
 const CHORE_MS = 3;
@@ -202,7 +204,7 @@ function answer(message) {
     case REQUEST.RAM_HASH:
       return alone(number, ({ glue }) => glue.ram_hash());
     case REQUEST.COPY:
-      return alone(number, ({ memory: source }) => copy(source, message.target));
+      return alone(number, (machine) => copy(machine, message.target));
     case REQUEST.REMOVE:
       return remove(number);
     case REQUEST.CLEAR:
@@ -229,25 +231,19 @@ function hold(number) {
   return word;
 }
 
+/** Copies what is not zero into a fresh memory. @param {Machine} machine @param {WebAssembly.Memory} target */
+function copy(machine, target) {
+  const from = machine.memory.buffer;
+  const missing = from.byteLength - target.buffer.byteLength;
+  if (missing > 0) target.grow(missing / BLOCK);
+  const to = new Uint8Array(target.buffer);
+  for (const [begin, end] of machine.used(COPY_PAGES)) to.set(new Uint8Array(from, begin, end - begin), begin);
+}
+
 /** Whether a block of memory is all zero. @param {Int32Array} block */
 function isZero(block) {
   for (let i = 0; i < block.length; i++) if (block[i] !== 0) return false;
   return true;
-}
-
-/** Copies what is not zero into a fresh memory. @param {WebAssembly.Memory} source @param {WebAssembly.Memory} target */
-function copy(source, target) {
-  const from = source.buffer;
-  const missing = from.byteLength - target.buffer.byteLength;
-  if (missing > 0) target.grow(missing / BLOCK);
-  const to = new Uint8Array(target.buffer);
-  let pages = 0;
-  for (let at = 0; at < from.byteLength; at += BLOCK) {
-    if (isZero(new Int32Array(from, at, BLOCK / 4))) continue;
-    to.set(new Uint8Array(from, at, BLOCK), at);
-    pages++;
-  }
-  return { pages };
 }
 
 /** Zeroes a memory in small steps. @param {WebAssembly.Memory} memory @returns {Promise<void>} */

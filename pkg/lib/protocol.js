@@ -42,6 +42,10 @@
  * @property {number} slot @property {number} stream @property {number} chunk
  * @property {Uint8Array} [data] @property {string} [error] one of the two
  *
+ * @typedef {{ bytes: number, references: number }} CopyBegin the size of a memory that is copied from worker to worker, and
+ *   places for JavaScript values; it comes first
+ * @typedef {{ at: number, data: ArrayBuffer }} CopyPiece a piece of that memory; what does not come is zero. null ends it
+ *
  * @typedef {object} PoolSetup
  * @property {WebAssembly.Module} module @property {string} glue address of its JavaScript
  * @property {WebAssembly.Memory} memory the run queue's
@@ -57,7 +61,8 @@ export const REQUEST = Object.freeze({
   ATTACH: "attach",
   /** pool: { place, generation }: forget it */
   DETACH: "detach",
-  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch, copy?: ArrayBuffer, references?: number } */
+  /** { place, setup: MachineSetup } → { header }; plain also { module, glue, epoch }, and `copy: MessagePort` instead
+   * of `setup` for a clone, whose memory comes from there (CopyBegin, CopyPiece) */
   CREATE: "create",
   /** { place } */
   START: "start",
@@ -69,7 +74,7 @@ export const REQUEST = Object.freeze({
   READ_MEMORY: "read-memory",
   /** { place } → string */
   RAM_HASH: "ram-hash",
-  /** pool: { place, target: WebAssembly.Memory } → { pages }: copies the memory; plain: → { copy: ArrayBuffer, references: number } */
+  /** pool: { place, target: WebAssembly.Memory } → nothing: copies the memory; plain: { to: MessagePort } */
   COPY: "copy",
   /** { place } → { header }: the machine in this memory is a copy that begins its own life */
   ADOPT: "adopt",

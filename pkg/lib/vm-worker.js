@@ -14,6 +14,8 @@ const YIELD_MS = 8;
 /** The longest sleep: timers have limits. */
 const MAX_SLEEP_MS = 1e6;
 const PAGE = 65536;
+/** Most pages of a piece of memory on its way to a clone. */
+const PIECE_PAGES = 8;
 /** Records that wait for room in the ring before frames from the network are lost. */
 const MAX_WAITING = 256;
 
@@ -118,20 +120,50 @@ function sendStatistics({ view }) {
   post({ type: FROM_WORKER.STATISTICS, ...statistics, netDropped: statistics.netDropped + dropped });
 }
 
-/** @param {{ module: WebAssembly.Module, glue: string, epoch: number, setup: import("./protocol.js").MachineSetup, copy?: ArrayBuffer, references?: number }} request */
-async function create({ module, glue: address, epoch, setup, copy, references = 0 }) {
+/** @param {{ module: WebAssembly.Module, glue: string, epoch: number } & ({ setup: import("./protocol.js").MachineSetup } | { copy: MessagePort })} request */
+async function create({ module, glue: address, epoch, ...what }) {
   clock = poolClock(epoch);
   const glue = (await import(address)).createGlue();
   const made = new Machine(glue, module);
-  if (copy) {
-    // All of a machine's state lies in its memory.
-    made.reserve(references);
-    made.memory.grow((copy.byteLength - made.memory.buffer.byteLength) / PAGE);
-    new Uint8Array(made.memory.buffer).set(new Uint8Array(copy));
+  if ("copy" in what) {
+    await receive(made, what.copy);
     glue.become_clone();
-  } else glue.create(setup);
+  } else glue.create(what.setup);
   machine = made;
   return { header: glue.header() };
+}
+
+/** Sends the memory, in which all of a machine's state lies, but for its zero pages. @param {Machine} vm @param {MessagePort} to */
+function copy(vm, to) {
+  const { buffer } = vm.memory;
+  to.postMessage(/** @type {import("./protocol.js").CopyBegin} */ ({ bytes: buffer.byteLength, references: vm.references }));
+  for (const [at, end] of vm.used(PIECE_PAGES)) {
+    const data = buffer.slice(at, end);
+    to.postMessage(/** @type {import("./protocol.js").CopyPiece} */ ({ at, data }), [data]);
+  }
+  to.postMessage(null);
+  to.close();
+}
+
+/** Takes the memory that `copy` sends. @param {Machine} vm @param {MessagePort} from @returns {Promise<void>} */
+function receive(vm, from) {
+  return new Promise((resolve, reject) => {
+    from.onmessage = ({ data: message }) => {
+      try {
+        if (!message) {
+          from.close();
+          resolve();
+        } else if ("data" in message) new Uint8Array(vm.memory.buffer).set(new Uint8Array(message.data), message.at);
+        else {
+          vm.reserve(message.references);
+          vm.memory.grow((message.bytes - vm.memory.buffer.byteLength) / PAGE);
+        }
+      } catch (error) {
+        from.close();
+        reject(error);
+      }
+    };
+  });
 }
 
 /** @param {Machine} vm @param {(glue: import("./machine.js").Glue) => void} change */
@@ -161,7 +193,7 @@ function answer(message) {
     case REQUEST.RAM_HASH:
       return machine.glue.ram_hash();
     case REQUEST.COPY:
-      return { copy: machine.memory.buffer.slice(0), references: machine.references };
+      return copy(machine, message.to);
     default:
       throw new Tab86Error("internal", `Unknown request ${message.type}.`);
   }
@@ -199,9 +231,7 @@ self.onmessage = async ({ data: message }) => {
     return;
   }
   try {
-    const value = await answer(message);
-    const copy = message.type === REQUEST.COPY ? /** @type {{ copy: ArrayBuffer }} */ (/** @type {unknown} */ (value)).copy : null;
-    post({ type: FROM_WORKER.REPLY, id: message.id, value }, copy ? [copy] : []);
+    post({ type: FROM_WORKER.REPLY, id: message.id, value: await answer(message) });
   } catch (error) {
     post({ type: FROM_WORKER.REPLY, id: message.id, error: machine ? machine.explain(error) : packError(error) });
   }

@@ -230,9 +230,12 @@ const PARTS = {
   },
 
   async idle() {
-    const measure = async (what) => {
+    /** @param {string} what @param {import("playwright-core").Page} page @param {number} machines that idle in it */
+    const measure = async (what, page, machines) => {
+      const slices = () => page.evaluate(() => (window.vms ?? (window.vm ? [window.vm] : [])).map((vm) => vm.stats().slices));
       await sleep(8000);
       const parts = [];
+      const begun = await slices();
       for (let i = 0; i < 4; i++) {
         const [before, at] = [threads(), Date.now()];
         await sleep(10_000);
@@ -241,26 +244,31 @@ const PARTS = {
       }
       const totals = parts.map((used) => sum(used.map(({ percent }) => percent)));
       const workers = parts.map((used) => used.filter(isWorker));
+      // Idle guests have timers; one that takes no slice stands still, and what it costs then says nothing.
+      const ran = (await slices()).map((count, i) => (count - begun[i]) / 40);
+      if (ran.length !== machines || ran.some((rate) => rate === 0)) throw new Error(`idle: ${what}: slices a second ${list(ran)}: not every machine ran, so this measures nothing`);
+      if (totals.some((total) => total === 0)) throw new Error(`idle: ${what}: the browser's threads used no time at all, which cannot be: their processes were not found`);
+      if (machines) console.log(`idle: ${what}: slices a second ${list(ran)}`);
       console.log(`idle: ${what}: ${list(totals, 2)} % of a core, median ${median(totals).toFixed(2)} (whole browser); workers ${median(workers.map((used) => sum(used.map(({ percent }) => percent)))).toFixed(2)} % with ${median(workers.map((used) => sum(used.map(({ turns }) => turns)))).toFixed(0)} wake-ups a second`);
       if (verbose) for (const { name, percent, turns } of parts.at(-1).slice(0, 14)) console.log(`  ${name}: ${percent.toFixed(3)} %, ${turns.toFixed(1)} turns/s`);
     };
     await withPage(async (page) => {
-      await measure("no machine");
+      await measure("no machine", page, 0);
       await page.evaluate(async () => {
         window.vms = [await debian({ canvas: canvas() })];
         await vms[0].waitForSerial("READY", 600_000);
       });
-      await measure("1 idle Debian, visible");
+      await measure("1 idle Debian, visible", page, 1);
       await page.evaluate(async () => {
         for (let i = 0; i < 7; i++) vms.push(await debian());
         await Promise.all(vms.map((vm) => vm.waitForSerial("READY", 600_000)));
       });
-      await measure("8 idle Debians, one visible");
+      await measure("8 idle Debians, one visible", page, 8);
     });
     const page = await openPage(browser, `${site.origin}/?guest=debian`);
     await page.waitForFunction(() => window.vm?.state === "running", null, { timeout: 60_000 });
     await page.evaluate(() => window.vm.waitForSerial("READY", 600_000));
-    await measure("the page with one idle Debian");
+    await measure("the page with one idle Debian", page, 1);
     await page.context().close();
   },
 

@@ -237,6 +237,21 @@ both("a clone goes on from the same state, and apart", { workers: 2 }, async (pa
   assert.equal(result.count, 2);
 });
 
+both("a clone's clock goes on from the original's", { workers: 2 }, async (page) => {
+  const seen = await page.evaluate(async () => {
+    const vm = await boot86("spin");
+    await vm.waitForScreen("spinning");
+    // Old enough that a clock which began anew with the clone would stand still for a while.
+    while (vm.stats().virtualTime < 3) await new Promise((resolve) => setTimeout(resolve, 50));
+    const clone = await vm.clone();
+    while (clone.stats().slices === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    const [slices, time, at] = [clone.stats().slices, clone.stats().virtualTime, performance.now()];
+    while (clone.stats().slices < slices + 100) await new Promise((resolve) => setTimeout(resolve, 10));
+    return { time, guest: clone.stats().virtualTime - time, host: (performance.now() - at) / 1000 };
+  });
+  assert.ok(seen.time >= 3 && seen.guest > seen.host / 2, JSON.stringify(seen));
+});
+
 both("machines come and go without leaving workers behind", { workers: 2 }, async (page) => {
   const left = await page.evaluate(async () => {
     for (let i = 0; i < 12; i++) {

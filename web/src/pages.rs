@@ -10,6 +10,7 @@ use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use wasm_bindgen::prelude::*;
 
 const PAGE: usize = 1 << 16;
 /// Blocks from this size on have pages of their own.
@@ -42,6 +43,18 @@ fn fresh_pages(size: usize) -> Option<usize> {
     }
     CURSOR.store(end, Ordering::Relaxed);
     Some(begin)
+}
+
+/// Whether a page of this memory is all zero. The first one, with address 0, counts as used.
+#[wasm_bindgen]
+pub fn is_zero_page(page: usize) -> bool {
+    if page == 0 || page >= core::arch::wasm32::memory_size(0) {
+        return false;
+    }
+    let words = (page * PAGE) as *const u64;
+    // SAFETY: the page lies inside the memory and is aligned to more than a word; volatile reads assume nothing of who else
+    // uses it, and what they return is only compared with zero.
+    (0..PAGE / size_of::<u64>()).all(|i| unsafe { words.add(i).read_volatile() } == 0)
 }
 
 /// Where the small blocks' allocator gets its pages.

@@ -6,6 +6,7 @@
 //! it is, how much fuel to give back and how the flags were recorded.
 
 use super::flow::{self, State};
+use super::loops::{self, Loop};
 use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
 use super::vectors::Vectors;
@@ -103,6 +104,10 @@ pub struct Emitter<'a> {
     mode: u32,
     pub(super) user: u32,
     depth: u32,
+    /// How deep the label in front of each block is, and the loop that begins with it.
+    labels: Vec<u32>,
+    loops: Vec<Loop>,
+    heads: Vec<Option<u32>>,
     states: Vec<State>,
     pub(super) state: State,
     /// Whether anything may look at the flags that the current instruction leaves.
@@ -162,6 +167,9 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         mode,
         user: u32::from(mode & mode::USER != 0),
         depth: 0,
+        labels: vec![0; region.blocks.len()],
+        loops: loops::find(region),
+        heads: vec![None; region.blocks.len()],
         states: flow::states(region),
         state: State::Memory,
         live: true,
@@ -246,7 +254,7 @@ impl Emitter<'_> {
 
     /// Emits the function; where its own slot goes.
     fn function(&mut self) -> usize {
-        let n = self.region.blocks.len() as u32;
+        let n = self.region.blocks.len();
         self.locals();
         wasm!(self; i32_const(IN_MEMORY) local_set(local::KIND)
             local_get(local::ENTRY) i32_const(-4096) i32_and() local_set(local::VBASE)
@@ -258,14 +266,13 @@ impl Emitter<'_> {
         self.open();
         self.open();
         self.open_loop();
-        for _ in 0..n {
-            self.open();
-        }
-        wasm!(self; local_get(local::ENTRY) br_table(0..n, 0));
-        for i in 0..n as usize {
-            self.close();
-            self.block(i);
-        }
+        self.open_blocks(0, n, None);
+        // Blocks inside of loops are not gone to from here.
+        let outer =
+            |block: usize| self.loops.iter().find(|&&(h, l)| h < block && block <= l).map_or(block, |&(h, _)| h);
+        let targets: Vec<u32> = (0..n).map(|block| self.label(self.labels[outer(block)])).collect();
+        wasm!(self; local_get(local::ENTRY) br_table(targets, 0));
+        self.blocks(0, n, None);
         wasm!(self; unreachable());
         self.close();
         self.close();
@@ -279,6 +286,51 @@ impl Emitter<'_> {
         self.exit_tail();
         wasm!(self; end());
         own
+    }
+
+    /// The last block of the outermost loop that begins with a block, other than `within`.
+    fn loop_at(&self, block: usize, within: Option<Loop>) -> Option<Loop> {
+        let inner = |&&(h, l): &&Loop| h == block && within.is_none_or(|(head, last)| h > head || l < last);
+        self.loops.iter().find(inner).copied()
+    }
+
+    /// Opens labels in front of blocks, but for those inside of loops. A loop has its first block behind no label.
+    fn open_blocks(&mut self, first: usize, end: usize, within: Option<Loop>) {
+        let mut blocks = Vec::new();
+        let mut block = first;
+        while block < end {
+            blocks.push(block);
+            block = self.loop_at(block, within).map_or(block, |(_, last)| last) + 1;
+        }
+        for block in blocks.into_iter().rev() {
+            if within.is_none_or(|(head, _)| head != block) {
+                self.open();
+                self.labels[block] = self.depth;
+            }
+        }
+    }
+
+    /// Emits blocks behind their labels, and loops around them.
+    fn blocks(&mut self, first: usize, end: usize, within: Option<Loop>) {
+        let mut block = first;
+        while block < end {
+            if within.is_none_or(|(head, _)| head != block) {
+                self.close();
+            }
+            let Some((head, last)) = self.loop_at(block, within) else {
+                self.block(block);
+                block += 1;
+                continue;
+            };
+            self.open_loop();
+            self.heads[head] = Some(self.depth);
+            self.open_blocks(head, last + 1, Some((head, last)));
+            self.blocks(head, last + 1, Some((head, last)));
+            self.heads[head] = None;
+            wasm!(self; unreachable());
+            self.close();
+            block = last + 1;
+        }
     }
 
     /// An exit in the middle of a block arrives here.
@@ -453,7 +505,10 @@ impl Emitter<'_> {
             self.settle_kind();
         }
         if block > self.here {
-            let label = self.label(LOOP + self.region.blocks.len() as u32 - block as u32);
+            let label = self.label(self.labels[block]);
+            wasm!(self; br(label));
+        } else if let Some(head) = self.heads[block] {
+            let label = self.label(head);
             wasm!(self; br(label));
         } else {
             let label = self.label(LOOP);

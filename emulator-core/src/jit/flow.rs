@@ -260,7 +260,7 @@ pub fn after(state: State, insn: &Insn) -> State {
 }
 
 /// Offsets in the page to which a block may go on inside its region.
-fn successors(region: &Region, n: usize) -> impl Iterator<Item = usize> {
+pub(super) fn successors(region: &Region, n: usize) -> impl Iterator<Item = usize> {
     use super::region::Tail;
     let block = &region.blocks[n];
     let mut to = [None; 2];

@@ -7,6 +7,7 @@ pub mod conditions;
 mod double;
 pub mod emit;
 pub mod flow;
+mod loops;
 mod memory;
 mod module;
 mod ops;
@@ -20,7 +21,7 @@ mod tests;
 mod vectors;
 mod x87;
 
-pub use module::module;
+pub use module::{entry, module};
 
 use crate::bus::CpuBus;
 use crate::cpu::cache::Table;

@@ -5,8 +5,8 @@ use super::emit::{carry_function, signature, spill_function};
 use super::{Layout, call};
 use crate::fpu::x87::direct;
 use wasm_encoder::{
-    BranchHint, BranchHints, CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection,
-    ImportSection, MemoryType, Module, RefType, TableType, TypeSection, ValType,
+    BranchHint, BranchHints, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
+    Function, FunctionSection, ImportSection, MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 
 /// Types by index.
@@ -94,5 +94,34 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut module = Module::new();
     module.section(&types).section(&imports).section(&functions).section(&elements);
     module.section(&hints).section(&code);
+    module.finish()
+}
+
+/// A module that exports `enter`: it calls the region in a slot of the table that it imports, with the slot in front of the
+/// region's parameters. So regions can be in a table of their own and go with it.
+#[must_use]
+pub fn entry() -> Vec<u8> {
+    let (parameters, results) = signature();
+    let count = parameters.len() as u32;
+    let with_slot = [&[ValType::I32][..], &parameters].concat();
+    let mut types = TypeSection::new();
+    types.ty().function(parameters, results.clone());
+    types.ty().function(with_slot, results);
+    let mut imports = ImportSection::new();
+    let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 1, maximum: None, shared: false };
+    imports.import("e", "table", table);
+    let mut functions = FunctionSection::new();
+    functions.function(1);
+    let mut exports = ExportSection::new();
+    exports.export("enter", ExportKind::Func, 0);
+    let mut body = Function::new([]);
+    for parameter in 1..=count {
+        body.instructions().local_get(parameter);
+    }
+    body.instructions().local_get(0).call_indirect(0, 0).end();
+    let mut code = CodeSection::new();
+    code.function(&body);
+    let mut module = Module::new();
+    module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);
     module.finish()
 }

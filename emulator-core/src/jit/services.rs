@@ -59,6 +59,10 @@ impl<B: CpuBus> Services for Running<'_, B> {
     fn execute(&mut self, number: u32, rip: u32) -> u32 {
         let Some(op) = self.ops.get(number as usize) else { return 1 };
         self.cpu.rip = rip.into();
+        // One counts like any other and may take as long as thousands: the run loop, which ends here, executes it.
+        if op.kind == Kind::StringRep && self.cpu.exhausted() {
+            return 1;
+        }
         if op.kind == Kind::Alone && op.system() == System::Rdtsc {
             return u32::from(self.read_time(op).is_err());
         }

@@ -5,9 +5,12 @@ use super::region::{Region, Tail, form};
 use super::{Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
-use crate::cpu::state::{CpuModel, mode};
+use crate::cpu::run::CpuExit;
+use crate::cpu::state::{CpuModel, RCX, RDI, RSI, mode};
 use crate::cpu::testing::Lab;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const FLAT: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED;
 const LAYOUT: Layout = Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, shared: false };
@@ -48,6 +51,11 @@ impl Numbers {
         self.0 ^= self.0 << 17;
         self.0
     }
+}
+
+#[test]
+fn the_module_through_which_regions_are_entered_is_valid() {
+    validate(&super::entry());
 }
 
 #[test]
@@ -258,4 +266,58 @@ fn hot_code_is_interpreted_for_a_while_when_an_idle_guest_wakes_up() {
     lab.code.calm(before.1);
     lab.cpu.run(&mut lab.bus, &mut lab.code, before.1 + 20_000);
     assert_eq!((entered(&lab), lab.cpu.reg32(0)), (before.0, before.2 + 10_000), "compiled code too");
+}
+
+/// A region that is entered executes the first instruction left to the interpreter, a REP instruction, until that must
+/// be executed alone, at most a thousand times; says how often that was.
+#[derive(Debug)]
+struct Repeats(Arc<AtomicU32>);
+
+impl JitHost for Repeats {
+    fn first_slot(&self) -> u32 {
+        1
+    }
+
+    fn shared(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, _module: Vec<u8>, _end: u32) -> bool {
+        true
+    }
+
+    fn clear(&mut self) {}
+
+    fn enter(&mut self, entry: &Entry, services: &mut dyn Services) -> u32 {
+        let mut portions = 0;
+        while portions < 1000 && services.execute(0, entry.place & !0xfff | 7) == 2 {
+            portions += 1;
+        }
+        self.0.fetch_max(portions, Ordering::Relaxed);
+        leave::STEP
+    }
+}
+
+#[test]
+fn compiled_code_that_repeats_slow_string_instructions_ends_when_the_work_is_done() {
+    let mut lab = Lab::protected();
+    // REP MOVSB copies a byte over and over, one by one; enough around it that the region pays.
+    let code = [0x40, 0x43, 0x42, 0x45, 0x40, 0x43, 0x42, 0xf3, 0xa4, 0xeb, 0xf5];
+    lab.code(&code);
+    lab.cpu.set_reg32(RSI, 0x10_0000);
+    lab.cpu.set_reg32(RDI, 0x10_0001);
+    let portions = Arc::new(AtomicU32::new(0));
+    let host = Box::new(Repeats(Arc::clone(&portions)));
+    lab.code.jit = Some(Box::new(Jit::new(host, Heat { threshold: 0, seed: 0 }, &lab.cpu, &lab.bus.mem)));
+    lab.cpu.single = false;
+    // Compiled while there is nothing to copy, and then entered.
+    for count in [0, u32::MAX] {
+        lab.cpu.set_reg32(RCX, count);
+        // Three portions of 4,096 elements are more work than this.
+        lab.cpu.limit_effort(10_000);
+        let until = lab.cpu.icount + 500_000;
+        assert_eq!(lab.cpu.run(&mut lab.bus, &mut lab.code, until), CpuExit::Budget);
+    }
+    assert_eq!(portions.load(Ordering::Relaxed), 3);
+    assert!(lab.cpu.exhausted());
 }
