@@ -121,6 +121,17 @@ fn flags_that_differ_by_path_are_known_at_run_time_only() {
 }
 
 #[test]
+fn loops_are_found_inside_one_another_and_only_where_their_heads_are_the_way_in() {
+    // 0: inc eax; 1: inc ecx; 2: jnz 1; 4: dec edx; 5: jnz 0; 7: ret
+    let nested = region(&[0x40, 0x41, 0x75, 0xfd, 0x4a, 0x75, 0xf9, 0xc3], 0).expect("there is code");
+    assert_eq!(super::loops::find(&nested), [(0, 2), (1, 1)]);
+    // 0: jmp 3; 2: inc eax; 3: inc ecx; 4: jnz 2; 6: ret
+    let entered = region(&[0xeb, 0x01, 0x40, 0x41, 0x75, 0xfc, 0xc3], 0).expect("there is code");
+    assert_eq!(entered.blocks.len(), 4);
+    assert_eq!(super::loops::find(&entered), []);
+}
+
+#[test]
 fn flags_overwritten_before_an_exit_are_not_recorded() {
     // add eax,ebx; sub ecx,edx; mov [esi],eax; add eax,ebx; ret
     let region = region(&[0x01, 0xd8, 0x29, 0xd1, 0x89, 0x06, 0x01, 0xd8, 0xc3], 0).expect("there is code");
