@@ -189,7 +189,8 @@ shared("a machine whose memory is scribbled over cannot reach another", { worker
         bytes[random % bytes.length] = random;
       }
     }, 1);
-    await ended;
+    // Most often it traps; what was written may as well put it to sleep for ever.
+    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 4000))]);
     clearInterval(scribble);
     const after = await other.ramHash();
     await running.typeText("alive");
@@ -197,14 +198,15 @@ shared("a machine whose memory is scribbled over cannot reach another", { worker
     await other.start();
     await other.typeText("alive too");
     await other.waitForScreen("alive too");
-    const said = victim.problems[0];
+    const [said, state] = [victim.problems[0], victim.state];
     await victim.close();
     const fresh = await boot86("echo");
     await fresh.waitForScreen("echo here");
-    return { before, after, said, problems: [...other.problems, ...running.problems, ...fresh.problems] };
+    return { before, after, said, state, problems: [...other.problems, ...running.problems, ...fresh.problems] };
   });
   assert.equal(result.after, result.before);
-  assert.match(result.said, /cannot go on|failed/);
+  if (result.state === "crashed") assert.match(result.said, /cannot go on|failed/);
+  else assert.equal(result.said, undefined, result.state);
   assert.deepEqual(result.problems, []);
 });
 
