@@ -5,7 +5,7 @@ use crate::layout::{CODE, CODE_LEN, DATA, DATA_LEN, base};
 use crate::masks::{self, Mask};
 use crate::ours::word;
 use crate::vector::{Exception, FX_LEN, FX_MXCSR, FX_ST, FX_XMM, Outcome, Vector, data_slice};
-use iced_x86::{Mnemonic, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use std::fmt::Write as _;
 
 const NAMES: [&str; 8] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
@@ -13,6 +13,10 @@ const SEGMENTS: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
 /// Flags that user mode can see or change: status, TF, IF, DF, NT, RF, AC, ID.
 const FLAGS: u32 = 0x25_4fd5;
 
+/// CF, PF, AF, ZF, SF, OF.
+const STATUS: u32 = 0x8d5;
+/// An unmasked x87 exception is pending.
+const FSW_ES: u8 = 0x80;
 const RF: u32 = 0x1_0000;
 const AC: u32 = 0x4_0000;
 
@@ -56,6 +60,12 @@ pub fn mask_of(vector: &Vector, data: &[u8; DATA_LEN as usize], host: &Outcome) 
     }
     match host.exception {
         // A single step is a trap: the instruction retired, or an iteration of it.
+        Some(exception) if repeated_comparison(vector, &insn) && host.eip == vector.eip() => {
+            let mask = masks::mask_of_fault(&insn, exception.vector);
+            let trap = if exception.vector == 1 { RF } else { 0 };
+            let kept = (host.flags ^ vector.flags) & STATUS == 0;
+            return Mask { flags: trap | if kept { 0 } else { STATUS }, ..mask };
+        }
         Some(Exception { vector: 1, .. }) if host.eip == vector.eip() => return Mask { flags: RF, ..Mask::default() },
         Some(Exception { vector: 1, .. }) | None => {}
         // Whether accesses of 16 bytes that need not be aligned are checked is the implementation's.
@@ -76,7 +86,18 @@ pub fn mask_of(vector: &Vector, data: &[u8; DATA_LEN as usize], host: &Outcome) 
             data_slice(data, at, size).is_some_and(|bytes| bytes.iter().all(|b| *b == 0))
         }
     };
-    masks::mask(&insn, vector, source_zero)
+    let mut mask = masks::mask(&insn, vector, source_zero);
+    // An x87 store that no exception stops accesses its operand.
+    mask.unread &= insn.mnemonic() == Mnemonic::Pop || host.fx[2] & FSW_ES != 0;
+    mask.unaligned = masks::unaligned_16(&insn);
+    mask
+}
+
+/// REP CMPS and REP SCAS.
+fn repeated_comparison(vector: &Vector, insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    let compares = matches!(insn.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Scasb | M::Scasw | M::Scasd);
+    compares && vector.count == 1 && (insn.has_rep_prefix() || insn.has_repne_prefix())
 }
 
 /// Sign, and position on the line of 80-bit values.
@@ -92,6 +113,21 @@ fn near_f32(a: u32, b: u32) -> bool {
     a == b || (x.is_nan() && y.is_nan()) || (x - y).abs() <= x.abs() / 1024.0
 }
 
+/// Equal but for NaN, as vectors of binary32 or of binary64.
+fn same_but_nan(a: &[u8], b: &[u8]) -> bool {
+    let halves =
+        |v: &[u8]| -> [u64; 2] { std::array::from_fn(|n| u64::from_le_bytes(std::array::from_fn(|i| v[8 * n + i]))) };
+    let doubles = |(x, y): (u64, u64)| x == y || f64::from_bits(x).is_nan() && f64::from_bits(y).is_nan();
+    let singles = |(x, y): (u64, u64)| {
+        [0, 32].into_iter().all(|shift| {
+            let (x, y) = ((x >> shift) as u32, (y >> shift) as u32);
+            x == y || f32::from_bits(x).is_nan() && f32::from_bits(y).is_nan()
+        })
+    };
+    let pairs = || halves(a).into_iter().zip(halves(b));
+    pairs().all(doubles) || pairs().all(singles)
+}
+
 /// What differs between host and core; empty when nothing does.
 #[must_use]
 pub fn differences(
@@ -104,6 +140,14 @@ pub fn differences(
     let mut text = String::new();
     // The common case in few instructions.
     if mask.all || host == core && host_data == core_data {
+        return text;
+    }
+    let (a, b) = (host.exception, core.exception);
+    let of_memory = |e: Option<Exception>| e.is_some_and(|e| (11..=14).contains(&e.vector));
+    let alignment = |e: Option<Exception>| e.is_some_and(|e| e.vector == 17);
+    if mask.unread && a.is_none_or(|e| matches!(e.vector, 1 | 5)) && (of_memory(b) || alignment(b))
+        || mask.unaligned && a.is_none_or(|e| e.vector == 1) && alignment(b)
+    {
         return text;
     }
     let mut show = |what: &str, host: &dyn std::fmt::LowerHex, core: &dyn std::fmt::LowerHex| {
@@ -128,15 +172,17 @@ pub fn differences(
     if (host.flags ^ core.flags) & FLAGS & !mask.flags != 0 {
         show("flags", &(host.flags & FLAGS), &(core.flags & FLAGS));
     }
-    let (a, b) = (host.exception, core.exception);
-    let of_memory = |e: Option<Exception>| e.is_some_and(|e| (11..=14).contains(&e.vector));
-    let alignment = |e: Option<Exception>| e.is_some_and(|e| e.vector == 17);
     let several = mask.several && a.is_some() && of_memory(b);
     let either = alignment(a) && of_memory(b) || of_memory(a) && alignment(b);
+    let end = |e: Option<Exception>| e.is_some_and(|e| e.vector == 14 && e.address >= 0xffff_fff0);
+    let limit = |e: Option<Exception>| e.is_some_and(|e| matches!(e.vector, 12 | 13) && e.code == 0);
+    let either = either || end(a) && limit(b) || limit(a) && end(b);
     if a != b && !several && !either {
         let _ = write!(text, " exception: host {a:x?} core {b:x?};");
     }
-    floating(mask, &host.fx, &core.fx, &mut text);
+    if !mask.floating {
+        floating(mask, &host.fx, &core.fx, &mut text);
+    }
     if host_data != core_data && !(several && mask.partial) {
         let hidden =
             |at: u32| [mask.memory, mask.pointers].into_iter().flatten().any(|(from, len)| at.wrapping_sub(from) < len);
@@ -185,7 +231,8 @@ fn floating(mask: &Mask, host: &[u8; FX_LEN], core: &[u8; FX_LEN], text: &mut St
     for n in 0..8 {
         let at = FX_XMM + 16 * n;
         let near = (0..4).all(|i| near_f32(word(host, at + 4 * i), word(core, at + 4 * i)));
-        if host[at..at + 16] != core[at..at + 16] && !(mask.approximate && near) {
+        let nan = mask.nan && same_but_nan(&host[at..at + 16], &core[at..at + 16]);
+        if host[at..at + 16] != core[at..at + 16] && !(mask.approximate && near) && !nan {
             let _ = write!(text, " xmm{n}: host {} core {};", hex_be(&host[at..at + 16]), hex_be(&core[at..at + 16]));
         }
     }

@@ -3,8 +3,8 @@
 
 use crate::generate::{offset, operand_size, segment};
 use crate::layout::base;
-use crate::vector::Vector;
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use crate::vector::{FX_ST, Vector};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 const CF: u32 = 1;
 const PF: u32 = 4;
@@ -36,6 +36,14 @@ pub struct Mask {
     pub partial: bool,
     /// Bytes of an image in memory that hold last instruction and data pointers.
     pub pointers: Option<(u32, u32)>,
+    /// The host did not look at all of the memory that the core found at fault.
+    pub unread: bool,
+    /// The operand of 16 bytes need not be aligned, but may be checked.
+    pub unaligned: bool,
+    /// All of x87.
+    pub floating: bool,
+    /// Which of several NaN a result is.
+    pub nan: bool,
 }
 
 /// A row of the table as the report shows it.
@@ -50,7 +58,7 @@ pub struct Row {
 }
 
 /// The table, for the report. [`mask`] is the code of it.
-pub const ROWS: [Row; 24] = [
+pub const ROWS: [Row; 32] = [
     Row { what: "AND, OR, XOR, TEST", mask: "AF", source: "SDM vol. 2, AND, OR, XOR, TEST: Flags Affected" },
     Row {
         what: "SHL, SHR, SAR by a count other than 0",
@@ -122,13 +130,53 @@ pub const ROWS: [Row; 24] = [
     },
     Row {
         what: "MOVUPS, MOVUPD, MOVDQU, LDDQU, PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM with AC set",
-        mask: "all when the host raises #AC",
+        mask: "all when one of the two raises #AC",
         source: "SDM vol. 2, MOVUPS and others: may or may not be generated, depending on the implementation",
     },
     Row {
         what: "REP that is single-stepped between iterations",
         mask: "RF of the trap's frame",
         source: "SDM vol. 3, 17.3.1.1: set; the AMD host has it clear",
+    },
+    Row {
+        what: "REP CMPS, REP SCAS that stop between two iterations",
+        mask: "status flags, unless the host leaves them as they were",
+        source: "SDM vol. 2, REP: Description (restored to those from before the instruction); AMD's are those of the last iteration",
+    },
+    Row {
+        what: "CMPS that faults",
+        mask: "which of its two accesses is reported",
+        source: "SDM vol. 3, 6.9: the order within an instruction is the implementation's",
+    },
+    Row {
+        what: "Operands across 4 GiB",
+        mask: "whether that is #PF, or #GP or #SS",
+        source: "SDM vol. 3, 5.3: with an effective limit of FFFFFFFFh it depends on the implementation",
+    },
+    Row {
+        what: "x87 stores that an unmasked exception stops, BOUND whose index is below the lower bound, POP of a segment register with a 32-bit operand",
+        mask: "all, when the host does not look at the memory that the core found at fault",
+        source: "seen on Intel: what is not needed is not accessed; AMD checks it",
+    },
+    Row {
+        what: "DPPS, DPPD",
+        mask: "which NaN the result is",
+        source: "the order of the sums is not said; Intel's differs for each element, AMD's does not",
+    },
+    Row {
+        what: "MOVD, MOVQ, MOVNTQ of an MMX register to memory that faults",
+        mask: "all of x87",
+        source: "TOP: seen on Intel: cleared, on AMD: unchanged (SDM vol. 3, 12.2: cleared by the instruction)",
+    },
+    Row {
+        what: "FPREM and FPREM1 of a denormal by an infinity, FSCALE of a denormal by 0, underflow unmasked",
+        mask: "all of x87",
+        source: "seen on Intel: unchanged, on AMD: underflow",
+    },
+    Row {
+        what: "ENTER with a 32-bit operand whose 16-bit stack pointer wraps",
+        mask: "all",
+        source: "seen on Intel: the frame pointer's upper half is all ones, on AMD: 0",
     },
     Row { what: "FXSAVE", mask: "MXCSR_MASK", source: "SDM vol. 1, 11.6.6: depends on the processor" },
 ];
@@ -168,6 +216,16 @@ fn is_segment(r: Register) -> bool {
     (Register::ES as u32..=Register::GS as u32).contains(&(r as u32))
 }
 
+/// ST0 is a denormal and ST1 of these exponent and significand, and underflow is unmasked.
+fn denormal_and(v: &Vector, other: (u16, u64)) -> bool {
+    let st = |n: usize| {
+        let at = FX_ST + 16 * n;
+        let significand = u64::from_le_bytes(std::array::from_fn(|i| v.fx[at + i]));
+        (u16::from_le_bytes([v.fx[at + 8], v.fx[at + 9]]) & 0x7fff, significand)
+    };
+    v.fx[0] & 0x10 == 0 && st(0).0 == 0 && st(1) == other
+}
+
 /// Whether the memory operand has 16 bytes and need not be aligned.
 #[must_use]
 pub fn unaligned_16(insn: &Instruction) -> bool {
@@ -182,6 +240,7 @@ pub fn mask_of_fault(insn: &Instruction, vector: u8) -> Mask {
     use Mnemonic as M;
     let mut mask = Mask::default();
     if !(11..=14).contains(&vector) && vector != 17 {
+        mask.unread = vector == 5;
         return mask;
     }
     match insn.mnemonic() {
@@ -194,6 +253,9 @@ pub fn mask_of_fault(insn: &Instruction, vector: u8) -> Mask {
         M::Retf | M::Iret | M::Iretd | M::Jmp | M::Lds | M::Les | M::Lss | M::Lfs | M::Lgs | M::Bound => {
             mask.several = true;
         }
+        M::Cmpsb | M::Cmpsw | M::Cmpsd => mask.several = true,
+        M::Movd | M::Movq | M::Movntq => mask.floating = true,
+        M::Pop if is_segment(insn.op0_register()) => mask.several = true,
         M::Frstor | M::Fldenv | M::Fxrstor | M::Fld | M::Fbld => mask.several = true,
         _ => {}
     }
@@ -269,6 +331,13 @@ pub fn mask(insn: &Instruction, v: &Vector, source_zero: bool) -> Mask {
                 mask.memory = Some((base(v.sel[2]).wrapping_add(at).wrapping_add(2), 2));
             }
         }
+        M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp if memory => mask.unread = true,
+        M::Pop if is_segment(insn.op0_register()) => mask.unread = true,
+        // The frame pointers of enclosing procedures too.
+        M::Enter => mask.all = !v.code32() && v.gpr[4] & 0xffff < 4 && insn.code() == Code::Enterd_imm16_imm8,
+        M::Dpps | M::Dppd => mask.nan = true,
+        M::Fprem | M::Fprem1 => mask.floating = denormal_and(v, (0x7fff, 1 << 63)),
+        M::Fscale => mask.floating = denormal_and(v, (0, 0)),
         M::Lar => mask.bits = (number(insn.op0_register()) as u8, 0xf_0000),
         M::Fxsave => mask.pointers = Some((operand_address(insn, v).wrapping_add(6), 26)),
         _ => {}

@@ -148,14 +148,28 @@ impl Cpu {
             self.string_once(bus, &s)?;
             return Ok(true);
         }
-        let compares = s.is(StringOp::Cmps) || s.is(StringOp::Scas);
+        if !s.is(StringOp::Cmps) && !s.is(StringOp::Scas) {
+            return self.portion(bus, &s, false);
+        }
+        // The flags are those from before the instruction until it is complete (SDM vol. 2, REP: Description; a trap
+        // between two iterations shows them too, seen on Intel's processors).
+        let before = self.lazy;
+        let complete = self.portion(bus, &s, true);
+        if !matches!(complete, Ok(true)) {
+            self.lazy = before;
+        }
+        complete
+    }
+
+    /// Iterations of a REP string instruction, until it is complete or the portion is.
+    fn portion<B: CpuBus>(&mut self, bus: &mut B, s: &Shape, compares: bool) -> Exec<bool> {
         let stepped = self.single && self.flag(flags::TF);
         let bulk = !stepped && (s.is(StringOp::Movs) || s.is(StringOp::Stos));
         let io = !stepped && (s.is(StringOp::Ins) || s.is(StringOp::Outs));
         let element = if self.single { DEVICE_ELEMENT } else { 1 };
         let mut left = PORTION;
         loop {
-            let count = self.index(RCX, &s);
+            let count = self.index(RCX, s);
             if count == 0 {
                 if s.is(StringOp::Ins) || s.is(StringOp::Outs) {
                     // The permission is asked for even where nothing is transferred (seen on hardware).
@@ -171,18 +185,18 @@ impl Cpu {
             }
             // A portion is a number of elements, whichever way they go: what the TLB holds must not show in the count.
             let many = match (bulk, io) {
-                (true, _) => self.bulk(bus, &s, count.min(left)),
-                (_, true) => self.bulk_io(bus, &s, count.min(left)),
+                (true, _) => self.bulk(bus, s, count.min(left)),
+                (_, true) => self.bulk_io(bus, s, count.min(left)),
                 _ => 0,
             };
             if many != 0 {
-                self.set_index(RCX, &s, count - many);
+                self.set_index(RCX, s, count - many);
                 left -= many;
                 self.exert(u64::from(many) / BULK_ELEMENTS);
                 continue;
             }
-            self.string_once(bus, &s)?;
-            self.set_index(RCX, &s, count.wrapping_sub(1));
+            self.string_once(bus, s)?;
+            self.set_index(RCX, s, count.wrapping_sub(1));
             left -= 1;
             self.exert(element);
             if compares && self.lazy.zero() != (s.rep == 1) {

@@ -102,18 +102,17 @@ impl Env {
         if matches!(ca, Class::Zero | Class::Infinity) {
             return a;
         }
-        let shift = if cb == Class::Zero {
-            0
-        } else {
-            let (sign, exp, sig) = b.unpack();
-            // 2^16 is beyond every exponent distance and every bias adjustment.
-            let mag = match exp {
-                i32::MIN..=-1 => 0,
-                0..=15 => (sig >> (63 - exp)) as i32,
-                _ => 1 << 16,
-            };
-            if sign { -mag } else { mag }
+        if cb == Class::Zero {
+            return self.unchanged(a);
+        }
+        let (negative, distance, sig) = b.unpack();
+        // 2^16 is beyond every exponent distance and every bias adjustment.
+        let magnitude = match distance {
+            i32::MIN..=-1 => 0,
+            0..=15 => (sig >> (63 - distance)) as i32,
+            _ => 1 << 16,
         };
+        let shift = if negative { -magnitude } else { magnitude };
         let (sign, exp, hi) = a.unpack();
         self.round_pack(sign, Unrounded { exp: exp + shift, hi, lo: 0 })
     }
@@ -136,6 +135,13 @@ impl Env {
         (F80::from_i64(i64::from(exp)), F80::pack(sign, BIAS, sig))
     }
 
+    /// `a`, normalised where it can be. Below the smallest normal number too there is no underflow (seen on Intel's
+    /// processors).
+    fn unchanged(&mut self, a: F80) -> F80 {
+        let (sign, exp, sig) = a.unpack();
+        if exp < 1 - BIAS { a } else { self.round_pack(sign, Unrounded { exp, hi: sig, lo: 0 }) }
+    }
+
     /// The remainder of a / b: truncating (FPREM) or IEEE, with the quotient to nearest (FPREM1).
     pub fn remainder(&mut self, a: F80, b: F80, nearest: bool) -> (F80, Quotient) {
         if let Some(nan) = self.nan_operand(a, b) {
@@ -152,7 +158,7 @@ impl Env {
         }
         let (sign, ea, sa) = a.unpack();
         if cb == Class::Infinity {
-            return (self.round_pack(sign, Unrounded { exp: ea, hi: sa, lo: 0 }), Quotient::Complete(0));
+            return (self.unchanged(a), Quotient::Complete(0));
         }
         let (_, eb, sb) = b.unpack();
         let distance = ea - eb;

@@ -119,7 +119,18 @@ fn horizontal(op: SimdOp, a: u128, b: u128, imm: u8, env: &mut SseEnv) -> u128 {
                 return a;
             }
             let sum = add_f32(low, high, env);
-            from_dwords(std::array::from_fn(|n| if imm >> n & 1 != 0 { sum } else { 0 }))
+            let mut aside = *env;
+            from_dwords(std::array::from_fn(|n| match imm >> n & 1 != 0 {
+                // Where several are NaN, each element takes the first, beginning with its own product (seen on Intel's
+                // processors; AMD's have the same in all elements).
+                true if f32::from_bits(sum).is_nan() => {
+                    let near = add_f32(products[n], products[n ^ 1], &mut aside);
+                    let far = add_f32(products[n ^ 2], products[n ^ 3], &mut aside);
+                    add_f32(near, far, &mut aside)
+                }
+                true => sum,
+                false => 0,
+            }))
         }
         // Dppd.
         _ => {
