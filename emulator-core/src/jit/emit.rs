@@ -9,6 +9,7 @@ use super::flow::{self, State};
 use super::loops::{self, Loop};
 use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
+use super::spans::{self, Spans};
 use super::vectors::Vectors;
 use super::{Layout, call, leave};
 use crate::cpu::flags::LazyOp;
@@ -119,6 +120,13 @@ pub struct Emitter<'a> {
     pub(super) vectors: Vectors,
     /// The register that the address of the current access is made from.
     pub(super) class: u8,
+    /// What is added to it, if that is all.
+    pub(super) direct: Option<u32>,
+    pub(super) spans: Spans,
+    /// The spans' first local.
+    pub(super) first_span: u32,
+    /// Number of the current instruction in its block.
+    pub(super) current: usize,
     pub(super) unit: super::x87::Unit,
 }
 
@@ -158,6 +166,7 @@ impl Body {
 #[must_use]
 pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Body {
     let windows = Windows::choose(region);
+    let vectors = Vectors::choose(region, local::WINDOWS + windows.locals());
     let mut emitter = Emitter {
         out: Vec::new(),
         hints: Vec::new(),
@@ -175,9 +184,13 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         live: true,
         position: 0,
         here: 0,
-        vectors: Vectors::choose(region, local::WINDOWS + windows.locals()),
+        first_span: local::WINDOWS + windows.locals() + vectors.locals(),
+        vectors,
         windows,
         class: ZERO_REG as u8,
+        direct: None,
+        spans: Spans::default(),
+        current: 0,
         unit: super::x87::Unit::default(),
     };
     let own = emitter.function();
@@ -244,6 +257,7 @@ impl Emitter<'_> {
             (local::F64, ValType::F64),
             (self.windows.locals(), ValType::I32),
             (self.vectors.locals(), ValType::V128),
+            (spans::locals(&self.region.blocks), ValType::I32),
         ];
         (groups.len() as u32).encode(&mut self.out);
         for (count, kind) in groups {
@@ -437,8 +451,10 @@ impl Emitter<'_> {
         self.close();
         let live = flow::live(&block.insns);
         self.x87_forget();
+        self.begin_spans(block);
         for (i, insn) in block.insns.iter().enumerate() {
             self.live = live[i];
+            self.current = i;
             self.x87_before(&block.insns[i..]);
             self.position = u32::from(insn.at) | (count - i as u32) << 12;
             self.instruction(insn);

@@ -8,8 +8,8 @@
 use super::call;
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
-use super::region::{Block, Insn, Region, Tail};
-use super::strings;
+use super::region::{Block, Insn, Region};
+use super::{spans, strings};
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
 use crate::cpu::state::{Cpu, RDI, RSI, RSP, ZERO_REG};
 use std::mem::offset_of;
@@ -55,7 +55,7 @@ impl Windows {
     }
 
     /// The locals of a window: its page, and what to add.
-    fn find(&self, class: u8, write: bool) -> Option<(u32, u32)> {
+    pub(super) fn find(&self, class: u8, write: bool) -> Option<(u32, u32)> {
         let n = self.classes.iter().position(|&window| window == (class & 31, write))? as u32;
         Some((local::WINDOWS + 2 * n, local::WINDOWS + 2 * n + 1))
     }
@@ -68,10 +68,6 @@ fn calls(block: &Block) -> Option<u32> {
 
 /// Whether a block lies between a jump back and its target, with nothing between that leaves the region.
 pub(super) fn in_loop(region: &Region, n: usize) -> bool {
-    let back = |block: &Block| {
-        let last = block.insns.last().filter(|_| block.tail == Tail::Transfer)?;
-        matches!(last.op.kind, Kind::Jmp | Kind::Jcc | Kind::LoopCx).then(|| region.find(last.target())).flatten()
-    };
     let stays = |block: &Block| {
         use Kind::*;
         let leaves = |insn: &Insn| matches!(insn.op.kind, CallR32 | CallM32 | JmpR32 | JmpM32 | Ret32 | RetImm32);
@@ -79,7 +75,10 @@ pub(super) fn in_loop(region: &Region, n: usize) -> bool {
         !last.is_some_and(leaves) && calls(block).is_none_or(|to| region.find(to).is_some())
     };
     let loops = |from: usize, to: usize| from >= n && to <= n && region.blocks[to..=from].iter().all(stays);
-    region.blocks.iter().enumerate().any(|(from, block)| back(block).is_some_and(|to| loops(from, to)))
+    let repeats = |block: &Block| block.insns.last().is_some_and(|last| last.op.kind == Kind::StringRep);
+    let back =
+        |from: usize| flow::successors(region, from).filter(move |&to| to != from || !repeats(&region.blocks[from]));
+    (n..region.blocks.len()).any(|from| back(from).any(|to| loops(from, to)))
 }
 
 /// The accesses of an instruction that translated code makes: from which register, and whether it writes.
@@ -166,6 +165,7 @@ impl Emitter<'_> {
     /// Sets LIN to the linear address of a memory operand, after the segment's check.
     pub(super) fn linear(&mut self, op: &Op, size: u32, write: bool) {
         self.class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
+        self.direct = spans::direct(op).map(|(_, disp)| disp);
         self.offset(op);
         if op.seg & SEG_ADDR16 != 0 {
             wasm!(self; i32_const(0xffff) i32_and());
@@ -185,13 +185,18 @@ impl Emitter<'_> {
         wasm!(self; i32_const(0) i32_load(at(base)) local_get(local::LIN) i32_add() local_set(local::LIN));
     }
 
+    /// Sets E to the entry of one of the TLB's arrays for the linear address in a local.
+    pub(super) fn entry_of(&mut self, linear: u32, array: usize) {
+        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
+        wasm!(self; local_get(linear) i32_const(9) i32_shr_u()
+            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and() i64_load(at(array)) local_set(local::E));
+    }
+
     /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
     pub(super) fn look_up(&mut self, size: u32, write: bool) {
         let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
-        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
-        wasm!(self; local_get(local::LIN) i32_const(9) i32_shr_u()
-            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and()
-            i64_load(at(array)) local_tee(local::E) i32_wrap_i64() local_get(local::LIN));
+        self.entry_of(local::LIN, array);
+        wasm!(self; local_get(local::E) i32_wrap_i64() local_get(local::LIN));
         if size > 1 {
             wasm!(self; i32_const(size as i32 - 1) i32_add());
         }
@@ -203,8 +208,8 @@ impl Emitter<'_> {
         wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
     }
 
-    fn plain_load(&mut self, size: u32) {
-        let ram = at(self.layout.ram);
+    fn plain_load(&mut self, size: u32, offset: u32) {
+        let ram = at(self.layout.ram + offset);
         match size {
             1 => wasm!(self; i32_load8_u(ram)),
             2 => wasm!(self; i32_load16_u(ram)),
@@ -212,8 +217,8 @@ impl Emitter<'_> {
         }
     }
 
-    fn plain_store(&mut self, size: u32) {
-        let ram = at(self.layout.ram);
+    fn plain_store(&mut self, size: u32, offset: u32) {
+        let ram = at(self.layout.ram + offset);
         match size {
             1 => wasm!(self; i32_store8(ram)),
             2 => wasm!(self; i32_store16(ram)),
@@ -221,16 +226,25 @@ impl Emitter<'_> {
         }
     }
 
-    /// Accesses LIN in plain memory, by its window if it has one and else by the TLB: `access` gets the offset in the memory
-    /// block on the stack, and is emitted for each. Then it leaves the label outside; where the TLB misses it goes on.
-    fn plainly(&mut self, size: u32, write: bool, access: impl Fn(&mut Self)) {
+    /// Accesses LIN in plain memory, by its span or window if it has one and else by the TLB: `access` gets the offset in the
+    /// memory block on the stack and what to add to it, and is emitted for each. Then it leaves the label outside; where the
+    /// TLB misses it goes on.
+    fn plainly(&mut self, size: u32, write: bool, access: impl Fn(&mut Self, u32)) {
+        let spot = self.spot();
+        if let Some(spot) = spot {
+            self.in_span(spot, &access);
+        }
+        if spot.is_some() {
+            // What is not in its span is seldom: the module's own functions look into the TLB.
+            return;
+        }
         let window = self.windows.find(self.class, write);
         if let Some((page, add)) = window {
             self.open();
             self.outside(size, page);
             self.seldom_br_if(0);
             self.window_offset(add);
-            access(self);
+            access(self, 0);
             wasm!(self; br(1));
             self.close();
         }
@@ -238,7 +252,7 @@ impl Emitter<'_> {
         self.look_up(size, write);
         self.seldom_br_if(0);
         self.open_window(window);
-        access(self);
+        access(self, 0);
         wasm!(self; br(1));
         self.close();
     }
@@ -246,11 +260,12 @@ impl Emitter<'_> {
     /// Loads `size` bytes at LIN, zero-extended, into a local.
     pub(super) fn load(&mut self, size: u32, into: u32) {
         self.open();
-        self.plainly(size, false, |emit| {
-            emit.plain_load(size);
+        self.plainly(size, false, |emit, offset| {
+            emit.plain_load(size, offset);
             wasm!(emit; local_set(into));
         });
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::LOAD) local_tee(local::E)
+        let load = if self.spot().is_some() { call::LOOK_LOAD } else { call::LOAD };
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(load) local_tee(local::E)
             i64_const(0) i64_lt_s());
         self.open_seldom();
         self.fault();
@@ -262,11 +277,12 @@ impl Emitter<'_> {
     /// Stores the low `size` bytes of a local at LIN.
     pub(super) fn store(&mut self, size: u32, from: u32) {
         self.open();
-        self.plainly(size, true, |emit| {
+        self.plainly(size, true, |emit, offset| {
             wasm!(emit; local_get(from));
-            emit.plain_store(size);
+            emit.plain_store(size, offset);
         });
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE));
+        let store = if self.spot().is_some() { call::LOOK_STORE } else { call::STORE };
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(store));
         self.open_seldom();
         self.fault();
         self.close();
@@ -277,10 +293,14 @@ impl Emitter<'_> {
     /// the memory block.
     pub(super) fn modify_load(&mut self, size: u32, into: u32) {
         self.open();
-        self.plainly(size, true, |emit| {
+        self.plainly(size, true, |emit, offset| {
+            if offset != 0 {
+                wasm!(emit; i32_const(offset as i32) i32_add());
+            }
             wasm!(emit; local_set(local::LIN));
         });
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY) local_tee(local::E)
+        let modify = if self.spot().is_some() { call::LOOK_MODIFY } else { call::MODIFY };
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(modify) local_tee(local::E)
             i64_const(0) i64_lt_s());
         self.open_seldom();
         self.fault();
@@ -288,13 +308,13 @@ impl Emitter<'_> {
         wasm!(self; local_get(local::E) i32_wrap_i64() local_set(local::LIN));
         self.close();
         wasm!(self; local_get(local::LIN));
-        self.plain_load(size);
+        self.plain_load(size, 0);
         wasm!(self; local_set(into));
     }
 
     /// The write half, from a local.
     pub(super) fn modify_store(&mut self, size: u32, from: u32) {
         wasm!(self; local_get(local::LIN) local_get(from));
-        self.plain_store(size);
+        self.plain_store(size, 0);
     }
 }

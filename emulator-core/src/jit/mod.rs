@@ -15,6 +15,7 @@ pub mod region;
 pub mod services;
 mod shifts;
 mod simd;
+mod spans;
 mod strings;
 #[cfg(test)]
 mod tests;
@@ -47,8 +48,12 @@ pub mod call {
     pub const SPILL: u32 = IMPORTS;
     /// CF from a record.
     pub const CARRY: u32 = IMPORTS + 1;
+    /// Like `LOAD`, `STORE` and `MODIFY`, but looks into the TLB first.
+    pub const LOOK_LOAD: u32 = IMPORTS + 2;
+    pub const LOOK_STORE: u32 = IMPORTS + 3;
+    pub const LOOK_MODIFY: u32 = IMPORTS + 4;
     /// The first region.
-    pub const REGIONS: u32 = IMPORTS + 2;
+    pub const REGIONS: u32 = IMPORTS + 5;
 }
 
 /// Why translated code returned; `rip`, registers, flags and `fuel` are in the CPU.

@@ -2,6 +2,7 @@
 //! regions call, and puts its functions into the table.
 
 use super::emit::{carry_function, signature, spill_function};
+use super::spans::look_functions;
 use super::{Layout, call};
 use crate::fpu::x87::direct;
 use wasm_encoder::{
@@ -69,6 +70,9 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut functions = FunctionSection::new();
     functions.function(types::SPILL);
     functions.function(types::CARRY);
+    for ty in [types::LOAD, types::STORE, types::LOAD] {
+        functions.function(ty);
+    }
     for _ in bodies {
         functions.function(types::REGION);
     }
@@ -87,6 +91,9 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut code = CodeSection::new();
     code.raw(&spill_function(layout));
     code.raw(&carry_function(layout));
+    for function in look_functions(layout) {
+        code.raw(&function);
+    }
     for (body, _) in bodies {
         code.raw(body);
     }

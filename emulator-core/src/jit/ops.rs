@@ -356,14 +356,14 @@ impl Emitter<'_> {
 
     /// LIN becomes what a register holds.
     pub(super) fn at_register(&mut self, r: usize) {
-        self.class = r as u8;
+        (self.class, self.direct) = (r as u8, Some(0));
         wasm!(self; local_get(local::R0 + r as u32) local_set(local::LIN));
     }
 
     /// Pushes T0.
     fn push(&mut self) {
         wasm!(self; local_get(ESP) i32_const(4) i32_sub() local_set(local::LIN));
-        self.class = RSP as u8;
+        (self.class, self.direct) = (RSP as u8, Some(-4i32 as u32));
         self.store(4, local::T0);
         wasm!(self; local_get(ESP) i32_const(4) i32_sub() local_set(ESP));
     }

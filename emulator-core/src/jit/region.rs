@@ -3,6 +3,7 @@
 //! Instructions are decoded one at a time, so nothing is fused and every instruction records its flags; what
 //! need not be recorded is decided when the region is emitted.
 
+use super::loops;
 use crate::cpu::decode::decode_one;
 use crate::cpu::op::{Kind, Op, System};
 use crate::cpu::state::CpuModel;
@@ -67,18 +68,29 @@ pub struct Block {
     pub entry: bool,
 }
 
-/// Blocks in the order of their addresses.
+/// Blocks in the order in which they are emitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
     /// The blocks.
     pub blocks: Vec<Block>,
+    /// Their offsets in ascending order, with their numbers.
+    starts: Vec<(u32, usize)>,
 }
 
 impl Region {
+    /// A region of blocks that are given in any order.
+    #[must_use]
+    pub fn new(blocks: Vec<Block>) -> Self {
+        let mut starts: Vec<(u32, usize)> = blocks.iter().map(|block| u32::from(block.at)).zip(0..).collect();
+        starts.sort_unstable();
+        Self { blocks, starts }
+    }
+
     /// The number of the block at an offset.
     #[must_use]
     pub fn find(&self, at: u32) -> Option<usize> {
-        self.blocks.binary_search_by_key(&at, |b| u32::from(b.at)).ok()
+        let n = self.starts.binary_search_by_key(&at, |&(start, _)| start).ok()?;
+        self.starts.get(n).map(|&(_, number)| number)
     }
 
     /// Whether it would be faster than interpreting: not when much of it is left to the interpreter one by one.
@@ -236,6 +248,6 @@ pub fn form(page: &[u8], at: u32, mode: u32, model: CpuModel, known: &dyn Fn(u32
     }
     let blocks: Vec<Block> =
         former.leaders.iter().map(|&at| former.block(at)).filter(|b| !b.insns.is_empty()).collect();
-    let region = Region { blocks };
+    let region = loops::arrange(Region::new(blocks));
     region.find(at).map(|_| region)
 }

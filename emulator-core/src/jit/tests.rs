@@ -73,21 +73,59 @@ fn random_bytes_make_valid_modules() {
     assert!(formed > 100, "{formed}");
 }
 
+/// Opcodes with and without prefixes, and some operands.
+fn opcodes() -> impl Iterator<Item = Vec<u8>> {
+    let prefixes = [&[][..], &[0x66], &[0x67], &[0x64], &[0xf3], &[0xf2]];
+    let seconds = [&[][..], &[0x00], &[0x45], &[0xc3], &[0xd9], &[0xf8]];
+    let codes = prefixes.into_iter().flat_map(move |prefix| {
+        (0..=255u8).flat_map(move |first| seconds.into_iter().map(move |second| [prefix, &[first], second].concat()))
+    });
+    codes.flat_map(|code| {
+        [0x04u8, 0x80, 0xc8, 0xf1]
+            .map(|modrm| [&code[..], &[modrm, 0x24, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0xeb, 0xf0]].concat())
+    })
+}
+
+#[test]
+fn spans_know_which_registers_change() {
+    use super::{call, emit::local, spans};
+    use wasmparser::{Operator, Parser, Payload};
+    let mut changed = 0u8;
+    for code in opcodes() {
+        let Some(region) = region(&code, 0x100) else { continue };
+        let known = region.blocks.iter().flat_map(|block| &block.insns).fold(0, |known, insn| {
+            let (lost, moved) = spans::changes(&insn.op);
+            known | lost | moved.map_or(0, |(r, _)| 1 << r)
+        });
+        let module = emitted(&region, false);
+        let mut bodies = Parser::new(0)
+            .parse_all(&module)
+            .filter_map(|payload| match payload {
+                Ok(Payload::CodeSectionEntry(body)) => Some(body.get_operators_reader().expect("operators")),
+                _ => None,
+            })
+            .collect::<Vec<_>>();
+        assert_eq!(bodies.len() as u32, call::REGIONS - call::IMPORTS + 1);
+        let reader = bodies.pop().expect("the region's");
+        for operator in reader {
+            let (Operator::LocalSet { local_index } | Operator::LocalTee { local_index }) = operator.expect("valid")
+            else {
+                continue;
+            };
+            if let Some(r) = local_index.checked_sub(local::R0).filter(|r| *r < 8) {
+                assert_ne!(known >> r & 1, 0, "{code:02x?} changes register {r}: {:?}", region.blocks);
+                changed |= 1 << r;
+            }
+        }
+    }
+    assert_eq!(changed, 0xff);
+}
+
 #[test]
 fn every_opcode_alone_makes_a_valid_module() {
-    for prefix in [&[][..], &[0x66], &[0x67], &[0x64], &[0xf3], &[0xf2]] {
-        for first in 0..=255u8 {
-            for second in [&[][..], &[0x00], &[0x45], &[0xc3], &[0xd9], &[0xf8]] {
-                for modrm in [0x04u8, 0x80, 0xc8, 0xf1] {
-                    let mut code = prefix.to_vec();
-                    code.push(first);
-                    code.extend_from_slice(second);
-                    code.extend([modrm, 0x24, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0xeb, 0xf0]);
-                    if let Some(region) = region(&code, 0x100) {
-                        validate(&emitted(&region, false));
-                    }
-                }
-            }
+    for code in opcodes() {
+        if let Some(region) = region(&code, 0x100) {
+            validate(&emitted(&region, false));
         }
     }
 }
@@ -100,7 +138,8 @@ fn a_region_follows_jumps_and_calls_in_its_page_and_returns() {
     code.push(0xc3);
     code.resize(0x30, 0x90);
     let region = region(&code, 0).expect("there is code");
-    let starts: Vec<(u16, bool)> = region.blocks.iter().map(|b| (b.at, b.entry)).collect();
+    let mut starts: Vec<(u16, bool)> = region.blocks.iter().map(|b| (b.at, b.entry)).collect();
+    starts.sort_unstable();
     assert_eq!(starts, [(0, true), (5, true), (9, false), (0x20, true)]);
 }
 
@@ -125,10 +164,25 @@ fn loops_are_found_inside_one_another_and_only_where_their_heads_are_the_way_in(
     // 0: inc eax; 1: inc ecx; 2: jnz 1; 4: dec edx; 5: jnz 0; 7: ret
     let nested = region(&[0x40, 0x41, 0x75, 0xfd, 0x4a, 0x75, 0xf9, 0xc3], 0).expect("there is code");
     assert_eq!(super::loops::find(&nested), [(0, 2), (1, 1)]);
-    // 0: jmp 3; 2: inc eax; 3: inc ecx; 4: jnz 2; 6: ret
-    let entered = region(&[0xeb, 0x01, 0x40, 0x41, 0x75, 0xfc, 0xc3], 0).expect("there is code");
-    assert_eq!(entered.blocks.len(), 4);
+    // 0: call 8; 5: inc eax; 6: jnz 0; 8: ret. A call comes back into the loop.
+    let entered = region(&[0xe8, 0x03, 0, 0, 0, 0x40, 0x75, 0xf8, 0xc3], 0).expect("there is code");
+    assert_eq!(entered.blocks.len(), 3);
     assert_eq!(super::loops::find(&entered), []);
+}
+
+#[test]
+fn a_loop_whose_body_lies_before_its_head_is_put_in_order() {
+    let starts = |region: &Region| region.blocks.iter().map(|block| block.at).collect::<Vec<_>>();
+    // 0: jmp 3; 2: inc eax; 3: inc ecx; 4: jnz 2; 6: ret
+    let rotated = region(&[0xeb, 0x01, 0x40, 0x41, 0x75, 0xfc, 0xc3], 0).expect("there is code");
+    assert_eq!(starts(&rotated), [0, 3, 2, 6]);
+    assert_eq!(super::loops::find(&rotated), [(1, 2)]);
+    // The same with a loop inside: 0: jmp 7; 2: inc eax; 3: dec edx; 4: jnz 3; 6: nop; 7: inc ecx; 8: jnz 2; 10: ret
+    let code = [0xeb, 0x05, 0x40, 0x4a, 0x75, 0xfd, 0x90, 0x41, 0x75, 0xf8, 0xc3];
+    let nested = region(&code, 0).expect("there is code");
+    assert_eq!(starts(&nested), [0, 7, 2, 3, 6, 10]);
+    assert_eq!(super::loops::find(&nested), [(1, 4), (3, 3)]);
+    assert!(nested.blocks.iter().zip(0..).all(|(block, n)| nested.find(block.at.into()) == Some(n)));
 }
 
 #[test]
