@@ -2,6 +2,7 @@
 //! regions call, and puts its functions into the table.
 
 use super::emit::{carry_function, signature, spill_function};
+use super::memory::{guard_function, modify_function, store_function};
 use super::{Layout, call};
 use crate::fpu::x87::direct;
 use wasm_encoder::{
@@ -20,6 +21,7 @@ mod types {
     pub const FLAGS: u32 = 6;
     pub const CARRY: u32 = 7;
     pub const OPERAND: u32 = 8;
+    pub const GUARD: u32 = 9;
 }
 
 /// All pages that a 32-bit memory has.
@@ -40,6 +42,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     types.ty().function([], [I32]);
     types.ty().function([I32; 4], [I32]);
     types.ty().function([I32, I64, I32], [I32]);
+    types.ty().function([I64, I32, I32], [I32]);
 
     let mut imports = ImportSection::new();
     for (name, ty) in [
@@ -69,6 +72,9 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut functions = FunctionSection::new();
     functions.function(types::SPILL);
     functions.function(types::CARRY);
+    functions.function(types::GUARD);
+    functions.function(types::STORE);
+    functions.function(types::LOAD);
     for _ in bodies {
         functions.function(types::REGION);
     }
@@ -87,6 +93,9 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut code = CodeSection::new();
     code.raw(&spill_function(layout));
     code.raw(&carry_function(layout));
+    code.raw(&guard_function(layout));
+    code.raw(&store_function(layout));
+    code.raw(&modify_function(layout));
     for (body, _) in bodies {
         code.raw(body);
     }
