@@ -7,6 +7,9 @@ import { DATA, LOAD, OTHER, compare, image, le, missing, start } from "../jit/pr
 const ROUNDS = 3000;
 /** Where code behind `start` is. */
 const HERE = LOAD + 32 + start(0).length;
+const GRANULE = OTHER + 0x140;
+/** Writes mov eax, imm; add edx, eax; ret there, and its address into ECX. */
+const granule = [0xc7, 0x05, ...le(GRANULE), ...le(0x000000b8), 0xc7, 0x05, ...le(GRANULE + 4), ...le(0xc3c20100), 0xb9, ...le(GRANULE)];
 const cases = {
   // inc dword [imm of mov eax below]; mov eax, imm; add edx, eax; dec ebp; jnz
   "the next instruction": () => [0xff, 0x05, ...le(HERE + 7), 0xb8, 0, 0, 0, 0, 0x01, 0xc2, 0x4d, 0x75, 0xf0],
@@ -24,6 +27,17 @@ const cases = {
   "data beside code": () => [
     0xc7, 0x05, ...le(OTHER), ...le(0x000000b8), 0xc7, 0x05, ...le(OTHER + 4), ...le(0xc3c20100), 0xb9, ...le(OTHER),
     0xff, 0xd1, 0xff, 0x05, ...le(OTHER + 64), 0x4d, 0x75, 0xf5,
+  ],
+  // The function begins a granule of 64 bytes, and what changes it begins in the one before, which holds no code.
+  "across granules, by a read-modify-write": () => [
+    ...granule, 0xff, 0xd1, 0x81, 0x05, ...le(GRANULE - 1), ...le(0x10000), 0x4d, 0x75, 0xf1,
+  ],
+  "across granules, by a store": () => [
+    ...granule, 0xff, 0xd1, 0xa1, ...le(GRANULE - 1), 0x05, ...le(0x10000), 0xa3, ...le(GRANULE - 1), 0x4d, 0x75, 0xec,
+  ],
+  "across granules, by an SSE store": () => [
+    0x0f, 0x20, 0xe0, 0x0d, ...le(0x600), 0x0f, 0x22, 0xe0, 0xc7, 0x05, ...le(DATA + 12), ...le(0x10000), 0xf3, 0x0f, 0x6f, 0x0d, ...le(DATA),
+    ...granule, 0xff, 0xd1, 0xf3, 0x0f, 0x6f, 0x05, ...le(GRANULE - 13), 0x66, 0x0f, 0xfe, 0xc1, 0xf3, 0x0f, 0x7f, 0x05, ...le(GRANULE - 13), 0x4d, 0x75, 0xe7,
   ],
   // REP MOVSB copies the changed function over the one that runs.
   "a string instruction": () => [
@@ -66,12 +80,13 @@ const first = 0x0f1e2d3c;
 const sum = (ROUNDS * (ROUNDS - 1)) / 2;
 const sums = {
   "the next instruction": sum + ROUNDS, "its own page": sum, "another page": sum, "data beside code": 0, "a string instruction": sum,
+  "across granules, by a read-modify-write": sum, "across granules, by a store": sum, "across granules, by an SSE store": sum,
   "another region": sum + sum + ROUNDS, "an alias mapping": sum, "DMA": ROUNDS * 0x554d4551 - first,
 };
 
 for (const [name, code] of Object.entries(cases)) {
   test(`code that changes itself: ${name}`, { skip: missing }, () => {
-    const setup = { memory: 16 << 20, multiboot: image([...start(ROUNDS), ...code(), 0xeb, 0xfe]) };
+    const setup = { memory: 16 << 20, cpu: "p4", multiboot: image([...start(ROUNDS), ...code(), 0xeb, 0xfe]) };
     for (const threshold of [0, 40]) {
       const { state, translated } = compare(setup, { jitThreshold: threshold }, 90_000, 3000, 7);
       assert.equal(Number(state[7]), (first + sums[name]) % 2 ** 32, "EDX");

@@ -10,7 +10,7 @@ use super::state::{Cpu, cr0, cr4, efer};
 use super::system::feature;
 use super::tlb::{self, slot};
 use crate::bus::CpuBus;
-use crate::mem::{Frame, PAGE};
+use crate::mem::{Frame, PAGE, Ram};
 
 /// What an access wants of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,9 +371,10 @@ impl Cpu {
         let end = bus.mem().block().len();
         match frame {
             Frame::Memory(offset) | Frame::Rom(offset) if offset as usize + PAGE as usize > end => {}
-            Frame::Memory(offset) if write && !bus.mem().page_has_code(offset) => {
+            Frame::Memory(offset) if write => {
                 bus.mem_mut().mark_vram_dirty(offset);
-                self.tlb.enter_write(i, tlb::entry(lin, offset));
+                let mark = if bus.mem().page_has_code(offset) { tlb::HOLDS_CODE } else { 0 };
+                self.tlb.enter_write(i, tlb::entry(lin, offset) | mark);
             }
             Frame::Memory(offset) | Frame::Rom(offset) if !write => self.tlb.enter_read(i, tlb::entry(lin, offset)),
             _ => {}
@@ -434,10 +435,26 @@ impl Cpu {
         }
     }
 
+    /// The block offset of a write of `size` bytes to a page that holds code, if it hits none and the write TLB knows the
+    /// page: such a write needs no more than others. A page whose code is gone becomes one like any other.
+    #[inline]
+    pub(super) fn beside_code<B: CpuBus>(&mut self, bus: &B, lin: u32, size: u32, user: bool) -> Option<u32> {
+        let entry = &mut self.tlb.write[slot(lin, user.into())];
+        let offset = tlb::hit_beside_code(*entry, lin, size)?;
+        if !bus.mem().page_has_code(offset) {
+            *entry ^= tlb::HOLDS_CODE;
+        }
+        (!bus.mem().store_hits_code(offset, size)).then_some(offset)
+    }
+
     /// A write that missed the TLB. Both pages of a crossing access are checked before either is touched.
     #[cold]
     #[inline(never)]
     fn write_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32, value: u128, user: bool) -> Exec {
+        if let Some(offset) = self.beside_code(bus, lin, size, user) {
+            write_block(bus.mem().block(), offset, size, value);
+            return Ok(());
+        }
         self.inside_space(lin, size)?;
         if self.derived.watched[usize::from(user)] {
             self.watch(lin, size, true, user)?;
@@ -474,14 +491,7 @@ impl Cpu {
         match frame {
             Frame::Memory(offset) => {
                 let at = offset + (phys % PAGE) as u32;
-                let block = bus.mem().block();
-                match size {
-                    1 => block.write_u8(at, value as u8),
-                    2 => block.write_u16(at, value as u16),
-                    4 => block.write_u32(at, value as u32),
-                    8 => block.write_u64(at, value as u64),
-                    _ => block.write_u128(at, value),
-                }
+                write_block(bus.mem().block(), at, size, value);
                 bus.mem_mut().note_store(at, size);
             }
             Frame::Rom(_) => {}
@@ -498,12 +508,13 @@ impl Cpu {
     #[inline(never)]
     fn rmw_slow<B: CpuBus>(&mut self, bus: &mut B, lin: u32, size: u32) -> Exec<Target> {
         let user = self.derived.user != 0;
+        if let Some(offset) = self.beside_code(bus, lin, size, user) {
+            return Ok(Target::Plain(offset));
+        }
         self.check_alignment(lin, size)?;
         self.check_write(bus, lin, size, user)?;
-        match tlb::hit(self.tlb.write[slot(lin, self.derived.user)], lin, size) {
-            Some(offset) => Ok(Target::Plain(offset)),
-            None => Ok(Target::Slow),
-        }
+        let clean = tlb::hit(self.tlb.write[slot(lin, self.derived.user)], lin, size);
+        Ok(clean.or_else(|| self.beside_code(bus, lin, size, user)).map_or(Target::Slow, Target::Plain))
     }
 
     /// Checks that `size` bytes (at most a page) at `lin` can be written, without writing: the whole range
@@ -569,6 +580,18 @@ impl Cpu {
     #[must_use]
     pub fn cs_readable(&self) -> bool {
         self.real_segments() || self.seg[Seg::Cs as usize].rights & rights::RW != 0
+    }
+}
+
+/// Writes the low `size` bytes (1, 2, 4, 8 or 16) of a value.
+#[inline]
+fn write_block(block: &Ram, at: u32, size: u32, value: u128) {
+    match size {
+        1 => block.write_u8(at, value as u8),
+        2 => block.write_u16(at, value as u16),
+        4 => block.write_u32(at, value as u32),
+        8 => block.write_u64(at, value as u64),
+        _ => block.write_u128(at, value),
     }
 }
 

@@ -60,7 +60,22 @@ impl Plain<'_> {
     /// The block offset of a write.
     #[inline(always)]
     fn writable(self, cpu: &Cpu, lin: u32, size: u32) -> Exec<Inside> {
-        tlb::hit(cpu.tlb.write[slot(lin, self.user)], lin, size).map(Inside).ok_or(Fault::DEFER)
+        let entry = cpu.tlb.write[slot(lin, self.user)];
+        match tlb::hit(entry, lin, size) {
+            Some(offset) => Ok(Inside(offset)),
+            None => self.beside_code(entry, lin, size),
+        }
+    }
+
+    /// The block offset of a write to a page that holds code, in other granules. A page whose code is gone is left to
+    /// [`Cpu::beside_code`].
+    #[inline(always)]
+    fn beside_code(self, entry: u64, lin: u32, size: u32) -> Exec<Inside> {
+        let offset = tlb::hit_beside_code(entry, lin, size).ok_or(Fault::DEFER)?;
+        let code = self.ram.code(offset);
+        // Of at most two granules.
+        let hit = code >> (offset >> 6 & 63) | code >> (offset.wrapping_add(size - 1) >> 6 & 63);
+        if code == 0 || hit & 1 != 0 { Err(Fault::DEFER) } else { Ok(Inside(offset)) }
     }
 }
 

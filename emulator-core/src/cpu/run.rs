@@ -224,7 +224,7 @@ impl Cpu {
         let decoded = decode::decode_block(&bytes[..n], mode_bits, self.model, &mut code.ops).ok()?;
         if !bus.mem().page_has_code(offset) {
             // From now on stores to this page must be seen.
-            self.tlb.flush_writes();
+            self.tlb.mark_code_page(offset);
         }
         bus.mem_mut().mark_code(offset, decoded.bytes);
         Some(code.insert(offset, mode_bits, start as u32, decoded.bytes, decoded.instructions))

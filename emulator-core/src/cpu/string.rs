@@ -270,7 +270,8 @@ impl Cpu {
         let Ok(dst) = self.linear_write(ES, di, bytes) else {
             return 0;
         };
-        let Some(to) = tlb::hit(self.tlb.write[tlb::slot(dst, self.derived.user)], dst, bytes) else {
+        let clean = tlb::hit(self.tlb.write[tlb::slot(dst, self.derived.user)], dst, bytes);
+        let Some(to) = clean.or_else(|| self.beside_code(bus, dst, bytes, self.derived.user != 0)) else {
             return 0;
         };
         if moves {

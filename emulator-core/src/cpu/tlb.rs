@@ -2,13 +2,15 @@
 //!
 //! An entry's low half is the linear page address (its low 12 bits zero, so that a page-crossing access
 //! compared by its last byte never matches), its high half what to add to a linear address to get an
-//! offset into the memory block. Only plain memory is ever entered: MMIO and ROM writes miss, and so do
-//! writes to pages that hold decoded code.
+//! offset into the memory block. Only plain memory is ever entered: MMIO and ROM writes miss. Writes to pages that
+//! hold decoded code miss as well, but find their translation: such an entry has a mark in its low half.
 
 /// Entries for each privilege (supervisor, user).
 pub const ENTRIES: usize = 1024;
 /// Never matches: the low 12 bits of a tag are zero.
 const INVALID: u64 = 1;
+/// Marks a write entry whose page holds code: it never matches, and what it translates to may be written where no code is.
+pub const HOLDS_CODE: u64 = 0x400;
 
 /// One direct-mapped array, supervisor half first.
 pub type Array = [u64; 2 * ENTRIES];
@@ -81,6 +83,13 @@ pub fn hit(entry: u64, lin: u32, size: u32) -> Option<u32> {
     }
 }
 
+/// The block offset of a write that [`hit`] denies because its page holds code.
+#[inline(always)]
+#[must_use]
+pub fn hit_beside_code(entry: u64, lin: u32, size: u32) -> Option<u32> {
+    hit(entry ^ HOLDS_CODE, lin, size)
+}
+
 fn mark(marks: &mut Marks, i: usize, global: bool) {
     let bit = 1 << (i & 63);
     let word = &mut marks[i >> 6];
@@ -149,9 +158,14 @@ impl Tlb {
         }
     }
 
-    /// Drops all write translations (after a page began to hold code).
-    pub fn flush_writes(&mut self) {
-        self.write.fill(INVALID);
+    /// The page at a block offset begins to hold code: marks all its write translations.
+    pub fn mark_code_page(&mut self, offset: u32) {
+        let page = offset & !0xfff;
+        for e in &mut self.write {
+            if (*e as u32).wrapping_add((*e >> 32) as u32) == page {
+                *e |= HOLDS_CODE;
+            }
+        }
     }
 
     /// Notes that `lin` was translated by a large page.

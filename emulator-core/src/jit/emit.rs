@@ -107,7 +107,7 @@ pub struct Emitter<'a> {
     depth: u32,
     /// How deep the label in front of each block is, and the loop that begins with it.
     labels: Vec<u32>,
-    loops: Vec<Loop>,
+    pub(super) loops: Vec<Loop>,
     heads: Vec<Option<u32>>,
     states: Vec<State>,
     pub(super) state: State,
@@ -115,7 +115,7 @@ pub struct Emitter<'a> {
     pub(super) live: bool,
     /// Where an exit of the current instruction is: its offset, and the fuel to give back.
     position: u32,
-    here: usize,
+    pub(super) here: usize,
     pub(super) windows: Windows,
     pub(super) vectors: Vectors,
     /// The register that the address of the current access is made from.
@@ -228,6 +228,12 @@ impl Emitter<'_> {
     /// A branch that is seldom taken.
     pub(super) fn seldom_br_if(&mut self, label: u32) {
         self.seldom();
+        wasm!(self; br_if(label));
+    }
+
+    /// A branch that is mostly taken.
+    pub(super) fn mostly_br_if(&mut self, label: u32) {
+        self.hints.push(BranchHint { branch_func_offset: self.out.len() as u32, branch_hint_value: 1 });
         wasm!(self; br_if(label));
     }
 

@@ -5,20 +5,25 @@
 //! stays true while its function runs: whatever changes translations or write-protects a page (the decoder, when it
 //! finds code there) runs outside of translated code.
 
-use super::call;
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
+use super::loops::Loop;
 use super::region::{Block, Insn, Region};
-use super::{spans, strings};
+use super::{Layout, call, spans, strings};
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
-use crate::cpu::state::{Cpu, RDI, RSI, RSP, ZERO_REG};
+use crate::cpu::state::{Cpu, RBP, RDI, RSI, RSP, ZERO_REG};
+use crate::cpu::tlb;
 use std::mem::offset_of;
-use wasm_encoder::InstructionSink;
+use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// Most windows of a region.
 const MAX_WINDOWS: usize = 6;
+/// Instructions of a loop that counts as short.
+const SHORT_LOOP: usize = 40;
 /// The page of a window that is shut: an address cut to its page and its alignment never has this bit.
 const SHUT: i32 = 0x800;
+/// In the page of a window for writing: it holds code, as its entry in the TLB says.
+const HOLDS_CODE: i32 = tlb::HOLDS_CODE as i32;
 
 /// The windows of a region, by the register that addresses are made from, and whether they are for writing.
 #[derive(Debug)]
@@ -187,9 +192,9 @@ impl Emitter<'_> {
 
     /// Sets E to the entry of one of the TLB's arrays for the linear address in a local.
     pub(super) fn entry_of(&mut self, linear: u32, array: usize) {
-        let array = self.cpu(array) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
+        let array = self.cpu(array) + self.user * 8 * tlb::ENTRIES as u32;
         wasm!(self; local_get(linear) i32_const(9) i32_shr_u()
-            i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and() i64_load(at(array)) local_set(local::E));
+            i32_const(8 * (tlb::ENTRIES as i32 - 1)) i32_and() i64_load(at(array)) local_set(local::E));
     }
 
     /// Looks LIN up in a TLB; pushes whether it misses. The entry is in E.
@@ -203,9 +208,35 @@ impl Emitter<'_> {
         wasm!(self; i32_const(-4096) i32_and() i32_ne());
     }
 
+    /// Looks LIN up in a TLB and leaves label 0 where the access must not be made directly. The entry is in E. Stores to
+    /// pages that hold code may be, where they hit none.
+    pub(super) fn reach(&mut self, size: u32, write: bool) {
+        if !write {
+            self.look_up(size, write);
+            return self.seldom_br_if(0);
+        }
+        self.open();
+        self.look_up(size, write);
+        wasm!(self; i32_eqz());
+        self.mostly_br_if(0);
+        wasm!(self; local_get(local::E) local_get(local::LIN) i32_const(size as i32) call(call::GUARD));
+        self.seldom_br_if(1);
+        self.close();
+    }
+
     /// Pushes LIN's offset in the memory block, from the entry in E.
     pub(super) fn block_offset(&mut self) {
         wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(local::LIN) i32_add());
+    }
+
+    /// Whether the current block is in a short loop, where stores beside code have code of their own; elsewhere they are
+    /// left to a function of the module, which is slower and shorter. The stack seldom lies beside code.
+    fn in_short_loop(&self) -> bool {
+        let length = |head: usize, last: usize| -> usize {
+            self.region.blocks[head..=last].iter().map(|block| block.insns.len()).sum()
+        };
+        let short = |&(head, last): &Loop| (head..=last).contains(&self.here) && length(head, last) <= SHORT_LOOP;
+        ![RSP as u8, RBP as u8].contains(&(self.class & 31)) && self.loops.iter().any(short)
     }
 
     fn plain_load(&mut self, size: u32, offset: u32) {
@@ -239,18 +270,42 @@ impl Emitter<'_> {
             return;
         }
         let window = self.windows.find(self.class, write);
+        let beside = write && window.is_some() && self.in_short_loop();
         if let Some((page, add)) = window {
             self.open();
+            if beside {
+                self.open();
+            }
             self.outside(size, page);
             self.seldom_br_if(0);
             self.window_offset(add);
             access(self, 0);
-            wasm!(self; br(1));
+            wasm!(self; br(1 + u32::from(beside)));
             self.close();
+            if beside {
+                // Beside code: an access in a window is aligned and lies in one granule.
+                let code = at(self.layout.code);
+                wasm!(self; local_get(local::LIN) i32_const(-4096 | (size as i32 - 1)) i32_and()
+                    local_get(page) i32_const(HOLDS_CODE) i32_xor() i32_ne());
+                self.seldom_br_if(0);
+                self.window_offset(add);
+                wasm!(self; i32_const(12) i32_shr_u() i32_const(3) i32_shl() i64_load(code)
+                    local_get(local::LIN) i32_const(6) i32_shr_u() i64_extend_i32_u() i64_shr_u()
+                    i32_wrap_i64() i32_const(1) i32_and());
+                self.seldom_br_if(0);
+                self.window_offset(add);
+                access(self, 0);
+                wasm!(self; br(1));
+                self.close();
+            }
         }
         self.open();
-        self.look_up(size, write);
-        self.seldom_br_if(0);
+        if beside {
+            self.reach(size, write);
+        } else {
+            self.look_up(size, write);
+            self.seldom_br_if(0);
+        }
         self.open_window(window);
         access(self, 0);
         wasm!(self; br(1));
@@ -281,8 +336,7 @@ impl Emitter<'_> {
             wasm!(emit; local_get(from));
             emit.plain_store(size, offset);
         });
-        let store = if self.spot().is_some() { call::LOOK_STORE } else { call::STORE };
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(store));
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) local_get(from) call(call::STORE_BESIDE));
         self.open_seldom();
         self.fault();
         self.close();
@@ -299,8 +353,7 @@ impl Emitter<'_> {
             }
             wasm!(emit; local_set(local::LIN));
         });
-        let modify = if self.spot().is_some() { call::LOOK_MODIFY } else { call::MODIFY };
-        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(modify) local_tee(local::E)
+        wasm!(self; local_get(local::LIN) i32_const(size as i32) call(call::MODIFY_BESIDE) local_tee(local::E)
             i64_const(0) i64_lt_s());
         self.open_seldom();
         self.fault();
@@ -317,4 +370,80 @@ impl Emitter<'_> {
         wasm!(self; local_get(local::LIN) local_get(from));
         self.plain_store(size, 0);
     }
+}
+
+/// A function that is written.
+struct Out {
+    out: Vec<u8>,
+}
+
+/// The function of each module that tells whether a store of `size` bytes that missed the TLB must not be done directly, given
+/// the entry that it found: `(entry, linear address, size)`. It may be where the page is the entry's and holds code, but not
+/// in the granules that it touches. Where the code is gone from the page the core makes the entry one like any other.
+#[must_use]
+pub fn guard_function(layout: &Layout) -> Vec<u8> {
+    let mut f = Out { out: vec![1, 1, 0x7e] };
+    let code = at(layout.code);
+    wasm!(f;
+        local_get(1) local_get(2) i32_add() i32_const(1) i32_sub() local_tee(2)
+        i32_const(-4096) i32_and() i32_const(HOLDS_CODE) i32_or() local_get(0) i32_wrap_i64() i32_ne()
+        if_(BlockType::Empty) i32_const(1) return_() end()
+        local_get(0) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(1) i32_add()
+        i32_const(12) i32_shr_u() i32_const(3) i32_shl() i64_load(code) local_tee(3)
+        local_get(1) i32_const(6) i32_shr_u() i64_extend_i32_u() i64_shr_u()
+        local_get(3) local_get(2) i32_const(6) i32_shr_u() i64_extend_i32_u() i64_shr_u()
+        i64_or() i32_wrap_i64() i32_const(1) i32_and()
+        local_get(3) i64_eqz() i32_or()
+        end()
+    );
+    f.out
+}
+
+impl Out {
+    /// Finds the entry for the linear address in local 0, puts it into a local and pushes whether a store of the size in local 1
+    /// must be left to the core.
+    fn guard(&mut self, layout: &Layout, entry: u32) {
+        let field = |offset: usize| at(layout.cpu + offset as u32);
+        wasm!(self;
+            local_get(0) i32_const(9) i32_shr_u() i32_const(8 * (tlb::ENTRIES as i32 - 1)) i32_and()
+            i32_const(0) i32_load(field(offset_of!(Cpu, derived.user)))
+            i32_const(8 * tlb::ENTRIES as i32) i32_mul() i32_add()
+            i64_load(field(offset_of!(Cpu, tlb.write))) local_tee(entry) i32_wrap_i64()
+            local_get(0) local_get(1) i32_add() i32_const(1) i32_sub() i32_const(-4096) i32_and() i32_ne()
+            if_(BlockType::Result(ValType::I32)) local_get(entry) local_get(0) local_get(1) call(call::GUARD)
+            else_() i32_const(0) end());
+    }
+
+    /// Pushes the offset in the memory block of the linear address in local 0.
+    fn offset(&mut self, entry: u32) {
+        wasm!(self; local_get(entry) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(0) i32_add());
+    }
+}
+
+/// The function of each module for stores that missed the TLB: `(linear address, size, value)`, whether it was not done.
+#[must_use]
+pub fn store_function(layout: &Layout) -> Vec<u8> {
+    let mut f = Out { out: vec![1, 1, 0x7e] };
+    let ram = at(layout.ram);
+    f.guard(layout, 3);
+    wasm!(f; if_(BlockType::Empty) local_get(0) local_get(1) local_get(2) call(call::STORE) return_() end());
+    f.offset(3);
+    wasm!(f; local_set(0)
+        local_get(1) i32_const(4) i32_eq() if_(BlockType::Empty)
+            local_get(0) local_get(2) i32_store(ram) i32_const(0) return_() end()
+        local_get(1) i32_const(2) i32_eq() if_(BlockType::Empty)
+            local_get(0) local_get(2) i32_store16(ram) i32_const(0) return_() end()
+        local_get(0) local_get(2) i32_store8(ram) i32_const(0) end());
+    f.out
+}
+
+/// The same for a read-modify-write: `(linear address, size)`, the offset in the memory block or -1.
+#[must_use]
+pub fn modify_function(layout: &Layout) -> Vec<u8> {
+    let mut f = Out { out: vec![1, 1, 0x7e] };
+    f.guard(layout, 2);
+    wasm!(f; if_(BlockType::Empty) local_get(0) local_get(1) call(call::MODIFY) return_() end());
+    f.offset(2);
+    wasm!(f; i64_extend_i32_u() end());
+    f.out
 }

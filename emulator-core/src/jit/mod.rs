@@ -48,12 +48,15 @@ pub mod call {
     pub const SPILL: u32 = IMPORTS;
     /// CF from a record.
     pub const CARRY: u32 = IMPORTS + 1;
-    /// Like `LOAD`, `STORE` and `MODIFY`, but looks into the TLB first.
-    pub const LOOK_LOAD: u32 = IMPORTS + 2;
-    pub const LOOK_STORE: u32 = IMPORTS + 3;
-    pub const LOOK_MODIFY: u32 = IMPORTS + 4;
+    /// Whether a store that missed the TLB must not be done.
+    pub const GUARD: u32 = IMPORTS + 2;
+    /// As `STORE` and `MODIFY`, which they call unless the TLB knows the page, and where it is a store beside code.
+    pub const STORE_BESIDE: u32 = IMPORTS + 3;
+    pub const MODIFY_BESIDE: u32 = IMPORTS + 4;
+    /// As `LOAD`, which it calls unless the TLB knows the page.
+    pub const LOOK_LOAD: u32 = IMPORTS + 5;
     /// The first region.
-    pub const REGIONS: u32 = IMPORTS + 5;
+    pub const REGIONS: u32 = IMPORTS + 6;
 }
 
 /// Why translated code returned; `rip`, registers, flags and `fuel` are in the CPU.
@@ -75,6 +78,8 @@ pub struct Layout {
     pub ram: u32,
     /// The jump cache: [`JUMPS`] entries of 16 bytes, see [`JumpCache`].
     pub jumps: u32,
+    /// Which granules of each page hold code ([`Ram::code`](crate::mem::Ram::code)).
+    pub code: u32,
     /// Whether the memory is shared between threads.
     pub shared: bool,
 }
@@ -267,6 +272,7 @@ impl Jit {
             jumps: jumps.entries.as_ptr() as usize as u32,
             cpu: std::ptr::from_ref(cpu) as usize as u32,
             ram: mem.block().host_address() as u32,
+            code: mem.block().code_address() as u32,
             shared: host.shared(),
         };
         Self {

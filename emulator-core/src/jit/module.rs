@@ -2,7 +2,8 @@
 //! regions call, and puts its functions into the table.
 
 use super::emit::{carry_function, signature, spill_function};
-use super::spans::look_functions;
+use super::memory::{guard_function, modify_function, store_function};
+use super::spans::load_function;
 use super::{Layout, call};
 use crate::fpu::x87::direct;
 use wasm_encoder::{
@@ -21,6 +22,7 @@ mod types {
     pub const FLAGS: u32 = 6;
     pub const CARRY: u32 = 7;
     pub const OPERAND: u32 = 8;
+    pub const GUARD: u32 = 9;
 }
 
 /// All pages that a 32-bit memory has.
@@ -41,6 +43,7 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     types.ty().function([], [I32]);
     types.ty().function([I32; 4], [I32]);
     types.ty().function([I32, I64, I32], [I32]);
+    types.ty().function([I64, I32, I32], [I32]);
 
     let mut imports = ImportSection::new();
     for (name, ty) in [
@@ -70,9 +73,10 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut functions = FunctionSection::new();
     functions.function(types::SPILL);
     functions.function(types::CARRY);
-    for ty in [types::LOAD, types::STORE, types::LOAD] {
-        functions.function(ty);
-    }
+    functions.function(types::GUARD);
+    functions.function(types::STORE);
+    functions.function(types::LOAD);
+    functions.function(types::LOAD);
     for _ in bodies {
         functions.function(types::REGION);
     }
@@ -91,9 +95,10 @@ pub fn module(layout: &Layout, slot: u32, bodies: &[(Vec<u8>, Vec<BranchHint>)])
     let mut code = CodeSection::new();
     code.raw(&spill_function(layout));
     code.raw(&carry_function(layout));
-    for function in look_functions(layout) {
-        code.raw(&function);
-    }
+    code.raw(&guard_function(layout));
+    code.raw(&store_function(layout));
+    code.raw(&modify_function(layout));
+    code.raw(&load_function(layout));
     for (body, _) in bodies {
         code.raw(body);
     }

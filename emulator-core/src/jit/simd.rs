@@ -169,8 +169,7 @@ impl Emitter<'_> {
                 wasm!(e; local_get(local::LIN) i32_const(15) i32_and());
                 e.seldom_br_if(0);
             }
-            e.look_up(width, write);
-            e.seldom_br_if(0);
+            e.reach(width, write);
             e.block_offset();
             fast(e);
         });

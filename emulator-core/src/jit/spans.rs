@@ -285,44 +285,27 @@ pub fn locals(blocks: &[Block]) -> u32 {
     blocks.iter().map(|block| Spans::of(block).locals()).max().unwrap_or(0)
 }
 
-/// The functions of each module that look into the TLB for an access that is not in its span, and ask the core where it
-/// misses: types and results are those of `load`, `store` and `modify`.
+/// The function of each module for loads that are not in their span: it looks into the TLB, and asks the core where that
+/// misses. Type and result are those of `load`.
 #[must_use]
-pub fn look_functions(layout: &Layout) -> [Vec<u8>; 3] {
+pub fn load_function(layout: &Layout) -> Vec<u8> {
     struct Out {
         out: Vec<u8>,
     }
+    let mut f = Out { out: vec![1, 1, I64] };
     let field = |offset: usize| at(layout.cpu + offset as u32);
-    // Which half is this privilege's, the entry (into a local), and whether it is another page's.
-    let entry = |f: &mut Out, array: usize, into: u32| {
-        let half = 8 * tlb::ENTRIES as i32;
-        wasm!(f; i32_const(0) i32_load8_u(field(offset_of!(Cpu, derived.user))) i32_const(half) i32_mul()
-            local_get(0) i32_const(9) i32_shr_u() i32_const(half - 8) i32_and() i32_add()
-            i64_load(field(array)) local_tee(into) i32_wrap_i64()
-            local_get(0) local_get(1) i32_add() i32_const(1) i32_sub() i32_const(-4096) i32_and() i32_ne());
-    };
-    let place = |f: &mut Out, entry: u32| {
-        wasm!(f; local_get(entry) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(0) i32_add());
-    };
     let ram = at(layout.ram);
-    let [mut load, mut store, mut modify] = [(); 3].map(|()| Out { out: vec![1, 1, I64] });
-    entry(&mut load, offset_of!(Cpu, tlb.read), 2);
-    wasm!(load; if_(BlockType::Empty) local_get(0) local_get(1) call(call::LOAD) return_() end());
-    place(&mut load, 2);
-    wasm!(load; local_set(0)
+    wasm!(f;
+        local_get(0) i32_const(9) i32_shr_u() i32_const(8 * (tlb::ENTRIES as i32 - 1)) i32_and()
+        i32_const(0) i32_load(field(offset_of!(Cpu, derived.user))) i32_const(8 * tlb::ENTRIES as i32) i32_mul() i32_add()
+        i64_load(field(offset_of!(Cpu, tlb.read))) local_tee(2) i32_wrap_i64()
+        local_get(0) local_get(1) i32_add() i32_const(1) i32_sub() i32_const(-4096) i32_and() i32_ne()
+        if_(BlockType::Empty) local_get(0) local_get(1) call(call::LOAD) return_() end()
+        local_get(2) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(0) i32_add() local_set(0)
         local_get(1) i32_const(4) i32_eq() if_(BlockType::Empty) local_get(0) i64_load32_u(ram) return_() end()
         local_get(1) i32_const(2) i32_eq() if_(BlockType::Empty) local_get(0) i64_load16_u(ram) return_() end()
-        local_get(0) i64_load8_u(ram) end());
-    entry(&mut store, offset_of!(Cpu, tlb.write), 3);
-    wasm!(store; if_(BlockType::Empty) local_get(0) local_get(1) local_get(2) call(call::STORE) return_() end());
-    place(&mut store, 3);
-    wasm!(store; local_set(0)
-        local_get(1) i32_const(4) i32_eq() if_(BlockType::Empty) local_get(0) local_get(2) i32_store(ram) i32_const(0) return_() end()
-        local_get(1) i32_const(2) i32_eq() if_(BlockType::Empty) local_get(0) local_get(2) i32_store16(ram) i32_const(0) return_() end()
-        local_get(0) local_get(2) i32_store8(ram) i32_const(0) end());
-    entry(&mut modify, offset_of!(Cpu, tlb.write), 2);
-    wasm!(modify; if_(BlockType::Empty) local_get(0) local_get(1) call(call::MODIFY) return_() end());
-    place(&mut modify, 2);
-    wasm!(modify; i64_extend_i32_u() end());
-    [load.out, store.out, modify.out]
+        local_get(0) i64_load8_u(ram)
+        end()
+    );
+    f.out
 }

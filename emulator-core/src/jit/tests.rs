@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const FLAT: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED;
-const LAYOUT: Layout = Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, shared: false };
+const LAYOUT: Layout = Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, code: 0x40_0000, shared: false };
 
 fn page(code: &[u8], at: usize) -> Vec<u8> {
     let mut page = vec![0xf4; 4096];
@@ -195,8 +195,10 @@ fn flags_overwritten_before_an_exit_are_not_recorded() {
 }
 
 /// Small regions whose bytes are pinned.
-const GOLDEN: [(&str, &[u8]); 13] = [
+const GOLDEN: [(&str, &[u8]); 14] = [
     ("loop", &[0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0xc3]),
+    // mov [edi],eax; dec ecx; jnz; ret: a store in a short loop, also where it lies beside code.
+    ("beside", &[0x89, 0x07, 0x49, 0x75, 0xfb, 0xc3]),
     ("load-store", &[0x8b, 0x43, 0x08, 0x89, 0x44, 0x8b, 0x04, 0xc3]),
     ("modify", &[0x01, 0x03, 0xff, 0x06, 0xc3]),
     ("bytes", &[0x88, 0xe0, 0x8a, 0x23, 0x3c, 0x20, 0x74, 0xf8, 0xc3]),
@@ -233,6 +235,7 @@ fn text(bytes: &[u8]) -> String {
         (offset_of!(Cpu, lazy.res), "lazy.res"),
         (offset_of!(Cpu, lazy.src), "lazy.src"),
         (offset_of!(Cpu, cr0), "cr0"),
+        (offset_of!(Cpu, derived.user), "user"),
         (offset_of!(Cpu, tlb.read), "tlb.read"),
         (offset_of!(Cpu, tlb.write), "tlb.write"),
         (offset_of!(Cpu, tlb.fetch), "tlb.fetch"),

@@ -237,8 +237,7 @@ impl Emitter<'_> {
         self.linear(op, size, write);
         self.open();
         self.open();
-        self.look_up(size, write);
-        self.seldom_br_if(0);
+        self.reach(size, write);
         fast(self);
         wasm!(self; br(1));
         self.close();

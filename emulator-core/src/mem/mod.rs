@@ -61,9 +61,7 @@ pub struct Memory {
     lfb: (u64, u32),
     smram_open: bool,
     a20: bool,
-    /// One bit for each 64-byte granule of a page that decoded or translated code was read from.
-    code: Vec<u64>,
-    /// The same to the byte, for the pages that have any.
+    /// The bytes that decoded or translated code was read from, for the pages that have any. The block knows their granules.
     code_bytes: Vec<Option<Box<[u64; GRANULES]>>>,
     /// Pages whose code was overwritten and whose decoded form must go; drained by the CPU.
     stale_code: Vec<u32>,
@@ -91,7 +89,6 @@ impl Memory {
             lfb: (0, 0),
             smram_open: false,
             a20: true,
-            code: vec![0; pages],
             code_bytes: vec![None; pages],
             stale_code: Vec::new(),
             vram_dirty: vec![true; (VRAM_SIZE as u64 / PAGE) as usize],
@@ -258,8 +255,11 @@ impl Memory {
 
     /// Forgets which bytes code was decoded from: no decoded code is left.
     pub fn forget_code(&mut self) {
-        self.code.fill(0);
-        self.code_bytes.fill(None);
+        for (page, bytes) in self.code_bytes.iter_mut().enumerate() {
+            if bytes.take().is_some() {
+                self.block.set_code((page << 12) as u32, 0);
+            }
+        }
         self.stale_code.clear();
     }
 
@@ -277,9 +277,8 @@ impl Memory {
 
     /// Records that code was decoded from `len` bytes at block offset `offset` (inside one page).
     pub fn mark_code(&mut self, offset: u32, len: u32) {
-        let page = (offset >> 12) as usize;
-        let (Some(bits), Some(bytes)) = (self.code.get_mut(page), self.code_bytes.get_mut(page)) else { return };
-        *bits |= granules(offset, len);
+        let Some(bytes) = self.code_bytes.get_mut((offset >> 12) as usize) else { return };
+        self.block.set_code(offset, self.block.code(offset) | granules(offset, len));
         let bytes = bytes.get_or_insert_with(|| Box::new([0; GRANULES]));
         for (granule, mask) in byte_masks(offset, len) {
             bytes[granule] |= mask;
@@ -290,7 +289,7 @@ impl Memory {
     #[inline]
     #[must_use]
     pub fn page_has_code(&self, offset: u32) -> bool {
-        self.code.get((offset >> 12) as usize).is_some_and(|&b| b != 0)
+        self.block.code(offset) != 0
     }
 
     /// Whether a store of `len` bytes (inside one page) hits bytes that code was decoded from. Exact to the
@@ -298,9 +297,8 @@ impl Memory {
     #[inline]
     #[must_use]
     pub fn store_hits_code(&self, offset: u32, len: u32) -> bool {
-        let page = (offset >> 12) as usize;
-        self.code.get(page).is_some_and(|&b| b & granules(offset, len) != 0)
-            && self.code_bytes[page]
+        self.block.code(offset) & granules(offset, len) != 0
+            && self.code_bytes[(offset >> 12) as usize]
                 .as_ref()
                 .is_some_and(|bytes| byte_masks(offset, len).any(|(granule, mask)| bytes[granule] & mask != 0))
     }
@@ -312,7 +310,7 @@ impl Memory {
         while at < end {
             let n = (PAGE - at % PAGE).min(end - at);
             if self.store_hits_code(at as u32, n as u32) {
-                self.code[(at >> 12) as usize] = 0;
+                self.block.set_code(at as u32, 0);
                 self.code_bytes[(at >> 12) as usize] = None;
                 self.stale_code.push((at >> 12) as u32);
             }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "shared guest memory cannot be a Rust slice; each block states its invariant")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes kept behind the end so that an access that begins in the block never leaves the allocation.
 const GUARD: usize = 64;
@@ -15,6 +16,9 @@ const ALIGN: usize = 4096;
 pub struct Ram {
     ptr: *mut u8,
     len: usize,
+    /// For each page one bit for each 64-byte granule that decoded or translated code was read from. It never moves:
+    /// translated code looks into it.
+    code: Box<[AtomicU64]>,
 }
 
 // SAFETY: the block is plain bytes, owned by this value until it is dropped; concurrent guest accesses
@@ -89,7 +93,8 @@ impl Ram {
         if ptr.is_null() {
             handle_alloc_error(layout);
         }
-        Self { ptr, len }
+        let code = (0..len / ALIGN).map(|_| AtomicU64::new(0)).collect();
+        Self { ptr, len, code }
     }
 
     fn layout(len: usize) -> Layout {
@@ -113,6 +118,26 @@ impl Ram {
     #[must_use]
     pub fn host_address(&self) -> usize {
         self.ptr as usize
+    }
+
+    /// Which granules of the page at `offset` hold code.
+    #[inline(always)]
+    #[must_use]
+    pub fn code(&self, offset: u32) -> u64 {
+        self.code.get(offset as usize / ALIGN).map_or(0, |granules| granules.load(Ordering::Relaxed))
+    }
+
+    /// Notes which granules of the page at `offset` hold code.
+    pub(super) fn set_code(&self, offset: u32, granules: u64) {
+        if let Some(page) = self.code.get(offset as usize / ALIGN) {
+            page.store(granules, Ordering::Relaxed);
+        }
+    }
+
+    /// Where that is noted, for embedders that map it (wasm): 64 bits for each page.
+    #[must_use]
+    pub fn code_address(&self) -> usize {
+        self.code.as_ptr() as usize
     }
 
     access!(read_u8, write_u8, read_u8_inside, write_u8_inside, u8);

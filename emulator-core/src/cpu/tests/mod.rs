@@ -2,6 +2,7 @@
 
 mod access;
 mod alignment;
+mod beside;
 mod breakpoints;
 mod models;
 mod paging;
