@@ -4,7 +4,7 @@
 export function createPool(options?: PoolOptions): Promise<Pool>;
 
 export interface PoolOptions {
-  /** Most worker threads, which all machines share; the processor's threads, up to 8, unless told. Without shared memory every machine has one of its own. */
+  /** Most worker threads, which all machines share; the processor's threads, up to 8, unless told. Without shared memory every machine has one of its own, and so many run at a time. */
   workers?: number;
   /** Most machines at once; 64 unless told. */
   maxVms?: number;

@@ -6,17 +6,22 @@ import { INPUT, OUTPUT } from "./rings.js";
 import { startWorker } from "./start-worker.js";
 import { ChunkFetcher } from "./streams.js";
 import { streamsOf, transferOf } from "./setup.js";
+import { Seat } from "./turns.js";
 
 /**
  * @typedef {import("./protocol.js").Frame} Frame
  * @typedef {import("./protocol.js").MachineSetup} MachineSetup
  * @typedef {import("./shared-link.js").LinkEvents} LinkEvents
  * @typedef {import("./threads.js").Build} Build
+ * @typedef {import("./turns.js").Turns} Turns
  */
 
 /** A link to a worker with one machine. */
 export class MessageLink {
   #build;
+  #turns;
+  /** Of its machine among those that take turns. */
+  #seat;
   #events;
   /** Of the machine's clock, which a clone's goes on with. */
   #epoch;
@@ -37,14 +42,19 @@ export class MessageLink {
     netInFrames: 0n, netInBytes: 0n, netOutFrames: 0n, netOutBytes: 0n, netDropped: 0n, kips: 0, idle: 0,
   };
 
-  /** @param {Build} build @param {MachineSetup} setup @param {LinkEvents} events */
-  static create(build, setup, events) {
-    return new MessageLink(build, events, streamsOf(setup), poolEpoch()).#begin({ setup }, transferOf(setup));
+  /** @param {Build} build @param {Turns} turns @param {MachineSetup} setup @param {LinkEvents} events */
+  static create(build, turns, setup, events) {
+    return new MessageLink(build, turns, events, streamsOf(setup), poolEpoch()).#begin({ setup }, transferOf(setup));
   }
 
-  /** @param {Build} build @param {LinkEvents} events @param {import("./protocol.js").StreamedImage[]} sources @param {number} epoch @private */
-  constructor(build, events, sources, epoch) {
+  /**
+   * @param {Build} build @param {Turns} turns @param {LinkEvents} events
+   * @param {import("./protocol.js").StreamedImage[]} sources @param {number} epoch @private
+   */
+  constructor(build, turns, events, sources, epoch) {
     this.#build = build;
+    this.#turns = turns;
+    this.#seat = new Seat((type, values) => this.#tell(type, values));
     this.#events = events;
     this.#epoch = epoch;
     this.#fetcher = new ChunkFetcher(sources, (chunk) => this.#tell(TELL.CHUNK, chunk, chunk.data ? [chunk.data.buffer] : []));
@@ -55,7 +65,7 @@ export class MessageLink {
       const error = new Tab86Error("internal", `The machine's worker failed: ${event.message || "its script could not be loaded"}.`);
       this.#rejectAll(error);
       events.error(error);
-      events.state("crashed");
+      this.#changeState("crashed");
     };
   }
 
@@ -77,7 +87,7 @@ export class MessageLink {
     // The memory goes from worker to worker, and the new one comes up meanwhile.
     const { port1, port2 } = new MessageChannel();
     const copied = this.request(REQUEST.COPY, { to: port1 }, [port1]);
-    const clone = new MessageLink(this.#build, events, this.#fetcher.sources, this.#epoch);
+    const clone = new MessageLink(this.#build, this.#turns, events, this.#fetcher.sources, this.#epoch);
     const begun = clone.#begin({ copy: port2 }, [port2]);
     // Without the rest of the copy it would wait for ever.
     copied.catch(() => clone.close());
@@ -96,7 +106,9 @@ export class MessageLink {
         return;
       }
       case FROM_WORKER.STATE:
-        return this.#events.state(message.state, message.code);
+        return this.#changeState(message.state, message.code);
+      case FROM_WORKER.TURN_OVER:
+        return this.#turns.hear(this.#seat, message);
       case FROM_WORKER.ERROR:
         return this.#events.error(unpackError(message.error));
       case FROM_WORKER.OUTPUT:
@@ -108,6 +120,12 @@ export class MessageLink {
       case FROM_WORKER.STATISTICS:
         this.#statistics = message;
     }
+  }
+
+  /** @param {import("./protocol.js").State} state @param {number} [code] */
+  #changeState(state, code) {
+    this.#turns.setRunning(this.#seat, !this.#closed && (state === "running" || state === "halted"));
+    this.#events.state(state, code);
   }
 
   /** @param {number} kind @param {Uint8Array} payload */
@@ -161,12 +179,14 @@ export class MessageLink {
   /** @param {number} kind @param {Uint8Array} payload */
   sendInput(kind, payload) {
     this.#tell(TELL.INPUT, { kind, payload });
+    this.#turns.wake(this.#seat, true);
   }
 
   /** A frame for the network card. @param {Uint8Array} frame */
   sendFrame(frame) {
     // Others may hold the same array: it is copied.
     this.#tell(TELL.INPUT, { kind: INPUT.NET_IN, payload: frame });
+    this.#turns.wake(this.#seat, false);
     return true;
   }
 
@@ -177,6 +197,7 @@ export class MessageLink {
   /** @param {number} priority a value of PRIORITIES */
   setPriority(priority) {
     this.#tell(TELL.PRIORITY, { priority });
+    this.#turns.setPriority(this.#seat, priority);
   }
 
   /** @param {boolean} whole @param {number} _most frames are as they came @returns {Frame | null} */
@@ -221,6 +242,7 @@ export class MessageLink {
   /** Ends the worker; what it held is free. */
   async close() {
     this.#closed = true;
+    this.#turns.setRunning(this.#seat, false);
     this.#fetcher.close();
     this.#worker.terminate();
     this.#rejectAll(new Tab86Error("closed", "The machine was closed."));

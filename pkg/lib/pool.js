@@ -1,8 +1,10 @@
 // The pool: which wasm build the page can run, and the machines that run in it.
+import { poolClock, poolEpoch } from "./clock.js";
 import { Tab86Error } from "./errors.js";
 import { MessageLink } from "./message-link.js";
 import { SharedLink } from "./shared-link.js";
 import { Threads } from "./threads.js";
+import { Turns } from "./turns.js";
 import { openImage, readWhole } from "./sources.js";
 import { checkNetwork } from "./net/vm-network.js";
 import { Vm } from "./vm.js";
@@ -53,6 +55,8 @@ export class Pool {
   #build;
   #base;
   /** @type {Threads | null} */ #threads;
+  /** Without shared memory. */
+  #turns;
   #limits;
   /** @type {Vm[]} */ #vms = [];
   /** Bytes of machines that are being made. */
@@ -70,14 +74,25 @@ export class Pool {
     const folder = new URL(`wasm/${shared ? "shared" : "plain"}/`, base);
     const module = await compile(new URL("tab86_bg.wasm", folder));
     const build = { module, glue: new URL("tab86.js", folder).href, folder: new URL("lib/", base) };
-    const threads = shared ? new Threads(build, (await import(build.glue)).createGlue, workers) : null;
-    return new Pool(build, threads, base, { vms: Math.min(maxVms, threads?.capacity ?? maxVms), memory: maxMemory });
+    const { createGlue } = await import(build.glue);
+    const threads = shared ? new Threads(build, createGlue, workers) : null;
+    const openQueue = () => {
+      const glue = createGlue();
+      glue.initSync({ module });
+      return glue;
+    };
+    const turns = new Turns(workers, openQueue, poolClock(poolEpoch()));
+    return new Pool(build, threads, turns, base, { vms: Math.min(maxVms, threads?.capacity ?? maxVms), memory: maxMemory });
   }
 
-  /** @param {import("./threads.js").Build} build @param {Threads | null} threads @param {URL} base @param {{ vms: number, memory: number }} limits @private */
-  constructor(build, threads, base, limits) {
+  /**
+   * @param {import("./threads.js").Build} build @param {Threads | null} threads @param {Turns} turns
+   * @param {URL} base @param {{ vms: number, memory: number }} limits @private
+   */
+  constructor(build, threads, turns, base, limits) {
     this.#build = build;
     this.#threads = threads;
+    this.#turns = turns;
     this.#base = base;
     this.#limits = Object.freeze(limits);
     document.addEventListener("visibilitychange", this.#onVisibility);
@@ -143,7 +158,7 @@ export class Pool {
 
   /** @param {MachineSetup} setup @param {import("./vm.js").LinkEvents} events @returns {Promise<import("./vm.js").VmLink>} */
   #open(setup, events) {
-    return this.#threads ? SharedLink.create(this.#threads, setup, events) : MessageLink.create(this.#build, setup, events);
+    return this.#threads ? SharedLink.create(this.#threads, setup, events) : MessageLink.create(this.#build, this.#turns, setup, events);
   }
 
   async close() {

@@ -46,6 +46,10 @@
  *   places for JavaScript values; it comes first
  * @typedef {{ at: number, data: ArrayBuffer }} CopyPiece a piece of that memory; what does not come is zero. null ends it
  *
+ * @typedef {object} TurnReport what a machine's worker tells of turns
+ * @property {number} turn the number of the one that is over; 0: none
+ * @property {number} used milliseconds, since the last report @property {boolean} wants another
+ *
  * @typedef {object} PoolSetup
  * @property {WebAssembly.Module} module @property {string} glue address of its JavaScript
  * @property {WebAssembly.Memory} memory the run queue's
@@ -96,6 +100,12 @@ export const TELL = Object.freeze({
   DRAWN: "drawn",
   /** plain: {}: the page wants the whole screen (a canvas was attached) */
   WHOLE: "whole",
+  /** plain: { turn: number, ms: number }: the machine may run for so long; a report must follow */
+  TURN: "turn",
+  /** plain: {}: a turn ends after the slice that runs, and from now on the machine must ask */
+  YIELD: "yield",
+  /** plain: {}: it need not ask any more, and has no turn */
+  FREE: "free",
 });
 
 /** What the worker tells. */
@@ -116,6 +126,8 @@ export const FROM_WORKER = Object.freeze({
   FRAME: "frame",
   /** plain: Statistics, a few times a second */
   STATISTICS: "statistics",
+  /** plain: TurnReport */
+  TURN_OVER: "turn-over",
 });
 
 /** What a machine wants after a slice, and flags; the same numbers as in web/src/vm.rs. */

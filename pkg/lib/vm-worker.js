@@ -6,6 +6,7 @@ import { WORD } from "./layout.js";
 import { Machine } from "./machine.js";
 import { AFTER, FROM_WORKER, REQUEST, TELL } from "./protocol.js";
 import { INPUT } from "./rings.js";
+import { TurnTaker } from "./turn-taker.js";
 
 /** Between two `statistics` messages. */
 const STATISTICS_MS = 200;
@@ -21,6 +22,7 @@ const MAX_WAITING = 256;
 
 /** @type {Machine | null} */ let machine = null;
 /** @type {() => number} */ let clock = () => 0;
+const turns = new TurnTaker(() => clock(), (report) => post({ type: FROM_WORKER.TURN_OVER, ...report }));
 let runs = false;
 let looping = false;
 let waitingForFrame = false;
@@ -47,8 +49,11 @@ function tellState(state, code) {
 async function loop(/** @type {Machine} */ vm) {
   looping = true;
   while (runs) {
+    await turns.wait();
+    if (!runs) break;
     disturbed = false;
     let next;
+    const began = clock();
     try {
       next = vm.slice(clock, { state: tellState, drew: () => sendFrame(vm, false) });
     } catch (error) {
@@ -57,11 +62,15 @@ async function loop(/** @type {Machine} */ vm) {
       runs = false;
       break;
     }
+    turns.ran(clock() - began);
     sendAll(vm);
     if (next === AFTER.STOPPED) runs = false;
-    else if (next === AFTER.PARKED) await sleep(vm.glue.wake_at());
-    else if (clock() - yieldedAt > YIELD_MS) await turn();
+    else if (next === AFTER.PARKED) {
+      turns.rest();
+      await sleep(vm.glue.wake_at());
+    } else if (turns.asks || clock() - yieldedAt > YIELD_MS) await turn();
   }
+  turns.rest();
   looping = false;
 }
 
@@ -174,6 +183,7 @@ function command(vm, change) {
   runs = state === "running" || state === "halted";
   // A loop that a short pause did not end yet just goes on.
   if (runs && !looping) void loop(vm);
+  if (!runs) turns.cancel();
   wake();
 }
 
@@ -222,6 +232,13 @@ function hear(vm, message) {
       return sendFrame(vm, false);
     case TELL.WHOLE:
       return sendFrame(vm, true);
+    case TELL.TURN:
+      turns.give(message);
+      return looping ? wake() : turns.rest();
+    case TELL.YIELD:
+      return turns.yields();
+    case TELL.FREE:
+      return turns.free();
   }
 }
 

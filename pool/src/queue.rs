@@ -125,6 +125,13 @@ impl Slot {
         due && !word.has(HOLD | STOP)
     }
 
+    /// What the VM is sorted by: its virtual time, which is at least `floor`, without what it may borrow now.
+    fn rank(&self, floor: u64, now: u64) -> u64 {
+        let priority = self.priority();
+        let boost = if now < self.boosted_until.load(Relaxed) { priority.boost() } else { 0 };
+        self.virtual_time.load(Relaxed).max(floor) + MOST_CREDIT_US - priority.lead() - boost
+    }
+
     /// Whether the VM is parked with a deadline that some worker must watch; the deadline.
     fn alarm(&self) -> u64 {
         let word = self.word();
@@ -212,6 +219,11 @@ impl RunQueue {
             State::Free | State::Stopped => None,
         })?;
         if old.state() == State::Parked { self.rouse_for(slot, old) } else { None }
+    }
+
+    /// A VM's input is answered: it is not preferred any more, and what it did not borrow is there for the next.
+    pub fn calm(&self, vm: usize) {
+        self.slots[vm].boosted_until.store(0, Relaxed);
     }
 
     /// Pauses a VM: no slice begins after this. It may still run one that has begun.
@@ -387,6 +399,18 @@ impl RunQueue {
         self.bells[worker].fetch_add(1, SeqCst);
     }
 
+    /// The running VM that should end its turn early, where turns are longer than slices: the last in order, if one of a
+    /// higher priority waits for this worker and comes before it.
+    #[must_use]
+    pub fn yields(&self, worker: usize, now: u64) -> Option<usize> {
+        let (first, _) = self.first(worker, now)?;
+        let floor = self.floor.load(Relaxed);
+        let (priority, rank) = (self.slots[first].priority() as u32, self.slots[first].rank(floor, now));
+        let running = self.slots.iter().enumerate().filter(|(_, slot)| slot.word().state() == State::Running);
+        let behind = running.filter(|(_, slot)| (slot.priority() as u32) < priority && slot.rank(floor, now) > rank);
+        behind.max_by_key(|(_, slot)| slot.rank(floor, now)).map(|(vm, _)| vm)
+    }
+
     /// Address of a worker's bell, to wait on.
     #[cfg(not(loom))]
     #[must_use]
@@ -476,10 +500,8 @@ impl RunQueue {
             if !wants || !slot.knows(worker) {
                 continue;
             }
-            let priority = slot.priority();
-            let boost = if now < slot.boosted_until.load(Relaxed) { priority.boost() } else { 0 };
             let stay = if word.worker() == worker { AFFINITY_US } else { 0 };
-            let rank = time + MOST_CREDIT_US - priority.lead() - boost - stay;
+            let rank = slot.rank(floor, now) - stay;
             if best.is_none_or(|(r, ..)| rank < r) {
                 best = Some((rank, vm, word));
             }

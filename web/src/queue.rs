@@ -79,6 +79,12 @@ pub fn queue_wake(vm: u32, now: f64, interactive: bool) -> i32 {
     worker(QUEUE.wake(place(vm), us(now), interactive))
 }
 
+/// The VM's input is answered.
+#[wasm_bindgen]
+pub fn queue_calm(vm: u32) {
+    QUEUE.calm(place(vm));
+}
+
 /// No slice begins after this.
 #[wasm_bindgen]
 pub fn queue_stop(vm: u32) {
@@ -161,6 +167,12 @@ pub fn queue_done_stopped(vm: u32, used: f64) -> bool {
 #[wasm_bindgen]
 pub fn queue_share(now: f64) -> i32 {
     worker(QUEUE.share(us(now)))
+}
+
+/// The running VM that should end its turn early because a more urgent one waits, or -1.
+#[wasm_bindgen]
+pub fn queue_yields(worker: u32, now: f64) -> i32 {
+    QUEUE.yields(thread(worker), us(now)).map_or(-1, |vm| vm as i32)
 }
 
 /// Prepares to sleep: until when (maybe infinity), or -1: there is a VM to run. `queue_awake` must follow.

@@ -91,6 +91,50 @@ fn input_of_the_visible_vm_is_answered_first_for_a_moment() {
         queue.wake(0, 1_000, true);
         assert_eq!(queue.first(0, 1_000).map(|(vm, _)| vm == 0), Some(input_first), "{priority:?}");
         assert_eq!(queue.first(0, 1_000 + BOOST_FOR_US).map(|(vm, _)| vm), Some(1), "{priority:?}");
+        queue.calm(0);
+        assert_eq!(queue.first(0, 1_000).map(|(vm, _)| vm), Some(1), "{priority:?}");
+    }
+}
+
+#[test]
+fn who_looks_at_a_vm_that_comes_first_need_not_wait_for_the_end_of_a_turn() {
+    let queue = started(2, 4);
+    queue.set_priority(3, Priority::Visible);
+    let [visible, a, b] = [0, 0, 1].map(|worker| {
+        let vm = queue.next(worker, 0).unwrap();
+        if vm == 3 {
+            // It has borrowed what it may, and used more than the others.
+            queue.done(vm, Next::Ready, 30_000);
+        }
+        vm
+    });
+    assert_eq!((visible, a, b), (3, 0, 1));
+    assert_eq!(queue.yields(0, 0), None, "it has had more than its share");
+    queue.wake(3, 1_000, true);
+    assert!(matches!(queue.yields(0, 1_000), Some(0 | 1)), "input");
+    assert_eq!(queue.yields(0, 1_000 + BOOST_FOR_US), None);
+    queue.set_priority(3, Priority::Background);
+    assert_eq!(queue.yields(0, 1_000), None, "nobody looks at it");
+    queue.set_priority(3, Priority::Visible);
+    queue.set_priority(0, Priority::Visible);
+    assert_eq!(queue.yields(0, 1_000), Some(1), "equals wait for one another");
+    queue.done(1, Next::Ready, 1_000);
+    assert_eq!(queue.yields(0, 1_000), None, "nobody else runs");
+    assert_eq!(queue.next(1, 1_000), Some(3));
+}
+
+#[test]
+fn nobody_yields_to_a_vm_that_is_held_or_paused() {
+    for keep in [RunQueue::stop, |queue: &RunQueue, vm| assert!(queue.hold(vm))] {
+        let queue = started(1, 2);
+        queue.set_priority(1, Priority::Visible);
+        queue.stop(1);
+        assert_eq!(queue.next(0, 0), Some(0));
+        assert_eq!(queue.yields(0, 0), None);
+        queue.resume(1);
+        assert_eq!(queue.yields(0, 0), Some(0));
+        keep(&queue, 1);
+        assert_eq!(queue.yields(0, 0), None);
     }
 }
 
