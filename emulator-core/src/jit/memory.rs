@@ -9,7 +9,7 @@ use super::emit::{Emitter, at, local, wasm};
 use super::flow;
 use super::loops::Loop;
 use super::region::{Block, Insn, Region};
-use super::{Layout, call, spans, strings};
+use super::{Layout, call, strings};
 use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
 use crate::cpu::state::{Cpu, RBP, RDI, RSI, RSP, ZERO_REG};
 use crate::cpu::tlb;
@@ -39,7 +39,7 @@ impl Windows {
         let mut uses = [[0u32; 2]; 32];
         for (n, block) in region.blocks.iter().enumerate() {
             let loops = in_loop(region, n);
-            for (class, write) in block.insns.iter().flat_map(|insn| accesses(&insn.op)) {
+            for Access { class, write, .. } in block.insns.iter().flat_map(|insn| accesses(&insn.op)) {
                 if loops || recursive && class == RSP as u8 {
                     uses[usize::from(class & 31)][usize::from(write)] += 1;
                 }
@@ -86,34 +86,60 @@ pub(super) fn in_loop(region: &Region, n: usize) -> bool {
     (n..region.blocks.len()).any(|from| back(from).any(|to| loops(from, to)))
 }
 
-/// The accesses of an instruction that translated code makes: from which register, and whether it writes.
-fn accesses(op: &Op) -> impl Iterator<Item = (u8, bool)> {
+/// An access that translated code makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Access {
+    /// The register that its address is made from, or `ZERO_REG`.
+    pub class: u8,
+    /// What is added to that register, as it is before the instruction, where that is all.
+    pub disp: Option<u32>,
+    /// Bytes.
+    pub size: u32,
+    pub write: bool,
+}
+
+/// The accesses of an instruction to its stack, its operand and, of a string instruction, its source and destination.
+pub(super) fn accesses(op: &Op) -> impl Iterator<Item = Access> {
     use Kind::*;
+    let stack = |disp: i32, write: bool| Some(Access { class: RSP as u8, disp: Some(disp as u32), size: 4, write });
     let stack = match op.kind {
-        Push32R | Push32I | Push32M | CallRel32 | CallR32 | CallM32 => Some((RSP as u8, true)),
-        Pop32R | Ret32 | RetImm32 => Some((RSP as u8, false)),
-        StringOnce if strings::translated(op) => {
-            strings::moves(op).filter(|(_, stores)| *stores).map(|_| (RDI as u8, true))
-        }
+        Push32R | Push32I | Push32M | CallRel32 | CallR32 | CallM32 => stack(-4, true),
+        Pop32R | Ret32 | RetImm32 => stack(0, false),
         _ => None,
     };
-    let class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
+    let translated = flow::translated(op);
     let operand = match (op.kind, flow::arithmetic(op)) {
         (_, Some((_, 0 | 1, _))) => None,
-        (_, Some((n, form, _))) => Some(form > 2 && n < 7),
-        (Mov32RM | Mov32RB | Mov16RM | Mov8RM | Movzx32From8M | Movzx32From16M | Movsx32From8M | Movsx32From16M, _)
-        | (Cmov32RM | Push32M | Imul32RM | Imul32RMI | JmpM32 | CallM32, _) => Some(false),
-        (Mov32MR | Mov32BR | Mov32MI | Mov16MR | Mov16MI | Mov8MR | Mov8MI | SetccM, _)
-        | (Xchg32RM | Inc32M | Dec32M, _) => Some(true),
-        (UnaryE | ShiftE | CmpxchgE, _) if op.base != REG_FORM && flow::translated(op) => Some(true),
-        (MulDivE, _) if flow::translated(op) => Some(false),
-        (Movx16From8E, _) if op.base != REG_FORM => Some(false),
+        (_, Some((n, form, width))) => Some((width, form > 2 && n < 7)),
+        (Mov32RM | Mov32RB | Cmov32RM | Push32M | Imul32RM | Imul32RMI | JmpM32 | CallM32, _) => Some((4, false)),
+        (Mov16RM | Movzx32From16M | Movsx32From16M, _) => Some((2, false)),
+        (Mov8RM | Movzx32From8M | Movsx32From8M, _) => Some((1, false)),
+        (Mov32MR | Mov32BR | Mov32MI | Xchg32RM | Inc32M | Dec32M, _) => Some((4, true)),
+        (Mov16MR | Mov16MI, _) => Some((2, true)),
+        (Mov8MR | Mov8MI | SetccM, _) => Some((1, true)),
+        (UnaryE, _) if op.base != REG_FORM && translated => Some((op.imm >> 8, true)),
+        (ShiftE | CmpxchgE, _) if op.base != REG_FORM && translated => Some((4, true)),
+        (MulDivE, _) if translated => Some((4, false)),
+        (Movx16From8E, _) if op.base != REG_FORM => Some((1, false)),
         _ => None,
     };
-    let source =
-        (op.kind == StringOnce && strings::translated(op) && strings::moves(op).is_some_and(|(loads, _)| loads))
-            .then_some((RSI as u8, false));
-    stack.into_iter().chain(source).chain(operand.map(|write| (class, write)))
+    let operand = operand.map(|(size, write)| Access { class: class(op), disp: direct(op), size, write });
+    let (loads, stores) = if strings::translated(op) { strings::moves(op).unwrap_or_default() } else { (false, false) };
+    let string = |used: bool, r: usize, write: bool| {
+        used.then_some(Access { class: r as u8, disp: Some(0), size: op.imm >> 8 & 0xff, write })
+    };
+    stack.into_iter().chain(operand).chain(string(loads, RSI, false)).chain(string(stores, RDI, true))
+}
+
+/// The register that stands for an operand: its base, or its index.
+fn class(op: &Op) -> u8 {
+    if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 }
+}
+
+/// What is added to the base of a flat operand that has no index.
+fn direct(op: &Op) -> Option<u32> {
+    let plain = op.seg & 7 == SEG_FLAT && op.seg & SEG_ADDR16 == 0 && op.index & 31 == ZERO_REG as u8;
+    plain.then_some(op.disp)
 }
 
 impl Emitter<'_> {
@@ -169,8 +195,7 @@ impl Emitter<'_> {
 
     /// Sets LIN to the linear address of a memory operand, after the segment's check.
     pub(super) fn linear(&mut self, op: &Op, size: u32, write: bool) {
-        self.class = if op.base & 31 == ZERO_REG as u8 { op.index & 31 } else { op.base & 31 };
-        self.direct = spans::direct(op).map(|(_, disp)| disp);
+        (self.class, self.direct) = (class(op), direct(op));
         self.offset(op);
         if op.seg & SEG_ADDR16 != 0 {
             wasm!(self; i32_const(0xffff) i32_and());
@@ -261,13 +286,9 @@ impl Emitter<'_> {
     /// memory block on the stack and what to add to it, and is emitted for each. Then it leaves the label outside; where the
     /// TLB misses it goes on.
     fn plainly(&mut self, size: u32, write: bool, access: impl Fn(&mut Self, u32)) {
-        let spot = self.spot();
-        if let Some(spot) = spot {
-            self.in_span(spot, &access);
-        }
-        if spot.is_some() {
+        if let Some(spot) = self.spot() {
             // What is not in its span is seldom: the module's own functions look into the TLB.
-            return;
+            return self.in_span(spot, access);
         }
         let window = self.windows.find(self.class, write);
         let beside = write && window.is_some() && self.in_short_loop();

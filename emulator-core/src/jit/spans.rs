@@ -6,10 +6,10 @@
 
 use super::emit::{Emitter, at, local, wasm};
 use super::flow;
+use super::memory::accesses;
 use super::region::Block;
-use super::strings;
 use super::{Layout, call};
-use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
+use crate::cpu::op::{Kind, Op, REG_FORM, SEG_FLAT};
 use crate::cpu::simd::table::{Class, SimdOp};
 use crate::cpu::state::{Cpu, RAX, RBP, RCX, RDI, RDX, RSI, RSP, ZERO_REG};
 use crate::cpu::tlb;
@@ -24,17 +24,6 @@ const MAX_SPANS: usize = 8;
 const WORTH: usize = 2;
 /// The type's byte in the binary format.
 const I64: u8 = 0x7e;
-
-/// An access through one register and a displacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
-    /// The register, or `ZERO_REG`.
-    pub register: u8,
-    /// What is added to it, as it is before the instruction.
-    pub disp: u32,
-    size: u32,
-    write: bool,
-}
 
 #[derive(Debug)]
 struct Span {
@@ -115,46 +104,6 @@ pub fn changes(op: &Op) -> (u8, Option<(u8, u32)>) {
     }
 }
 
-/// The accesses of an instruction that may be part of a span.
-fn accesses(op: &Op) -> impl Iterator<Item = Access> {
-    use Kind::*;
-    let stack = |disp: i32, write: bool| Some(Access { register: RSP as u8, disp: disp as u32, size: 4, write });
-    let implicit = match op.kind {
-        Push32R | Push32I | Push32M | CallRel32 | CallR32 | CallM32 => stack(-4, true),
-        Pop32R | Ret32 | RetImm32 => stack(0, false),
-        _ => None,
-    };
-    let operand = match (op.kind, flow::arithmetic(op)) {
-        (_, Some((_, 0 | 1, _))) => None,
-        (_, Some((n, form, width))) => Some((width, form > 2 && n < 7)),
-        (Mov32RM | Mov32RB | Cmov32RM | Push32M | Imul32RM | Imul32RMI | JmpM32 | CallM32, _) => Some((4, false)),
-        (Mov16RM | Movzx32From16M | Movsx32From16M, _) => Some((2, false)),
-        (Mov8RM | Movzx32From8M | Movsx32From8M, _) => Some((1, false)),
-        (Mov32MR | Mov32BR | Mov32MI | Xchg32RM | Inc32M | Dec32M, _) => Some((4, true)),
-        (Mov16MR | Mov16MI, _) => Some((2, true)),
-        (Mov8MR | Mov8MI | SetccM, _) => Some((1, true)),
-        (UnaryE, _) if op.base != REG_FORM && flow::translated(op) => Some((op.imm >> 8, true)),
-        (ShiftE | CmpxchgE, _) if op.base != REG_FORM && flow::translated(op) => Some((4, true)),
-        (MulDivE, _) if flow::translated(op) => Some((4, false)),
-        (Movx16From8E, _) if op.base != REG_FORM => Some((1, false)),
-        _ => None,
-    };
-    let operand =
-        operand.zip(direct(op)).map(|((size, write), (register, disp))| Access { register, disp, size, write });
-    let string = |r: usize, used: bool| {
-        let size = op.imm >> 8 & 0xff;
-        (op.kind == StringOnce && used).then_some(Access { register: r as u8, disp: 0, size, write: r == RDI })
-    };
-    let moves = if strings::translated(op) { strings::moves(op).unwrap_or_default() } else { (false, false) };
-    implicit.into_iter().chain(operand).chain(string(RSI, moves.0)).chain(string(RDI, moves.1))
-}
-
-/// Register and displacement of a flat operand without an index.
-pub(super) fn direct(op: &Op) -> Option<(u8, u32)> {
-    let plain = op.seg & 7 == SEG_FLAT && op.seg & SEG_ADDR16 == 0 && op.index & 31 == ZERO_REG as u8;
-    plain.then_some((op.base & 31, op.disp))
-}
-
 impl Spans {
     /// The spans of a block.
     pub fn of(block: &Block) -> Self {
@@ -163,15 +112,16 @@ impl Spans {
         let mut moved = [0i64; 32];
         for (n, insn) in block.insns.iter().enumerate() {
             for access in accesses(&insn.op) {
-                let r = usize::from(access.register & 31);
+                let Some(disp) = access.disp else { continue };
+                let r = usize::from(access.class & 31);
                 // Displacements are small numbers of either sign, or addresses.
-                let at = moved[r] + i64::from(access.disp as i32);
+                let at = moved[r] + i64::from(disp as i32);
                 let (from, to) = (at, at + i64::from(access.size));
                 let span = open[r].get_or_insert_with(|| Span { write: false, from, to, accesses: Vec::new() });
                 if span.to.max(to) - span.from.min(from) <= MAX_BYTES {
                     (span.from, span.to) = (span.from.min(from), span.to.max(to));
                     span.write |= access.write;
-                    span.accesses.push((n, access.disp, at));
+                    span.accesses.push((n, disp, at));
                 }
             }
             let (lost, moves) = changes(&insn.op);
