@@ -14,7 +14,7 @@ pub const HOLDS_CODE: u64 = 0x400;
 
 /// One direct-mapped array, supervisor half first.
 pub type Array = [u64; 2 * ENTRIES];
-/// One bit for each entry of an array: its page is global.
+/// One bit for each entry of an array: its page is not global.
 type Marks = [u64; 2 * ENTRIES / 64];
 
 /// Translations for reads, writes and instruction fetches.
@@ -26,8 +26,8 @@ pub struct Tlb {
     pub write: Array,
     /// Instruction fetches.
     pub fetch: Array,
-    /// Which entries of `read`, `write` and `fetch` are of global pages.
-    global: [Marks; 3],
+    /// Which entries of `read`, `write` and `fetch` may be of pages that are not global.
+    local: [Marks; 3],
     /// Whether the page that was translated last is a global one (set by the page walk).
     pub walked_global: bool,
     /// The memory epoch that the entries belong to.
@@ -47,7 +47,7 @@ impl Default for Tlb {
             read: empty(),
             write: empty(),
             fetch: empty(),
-            global: [[0; 2 * ENTRIES / 64]; 3],
+            local: [[0; 2 * ENTRIES / 64]; 3],
             walked_global: false,
             epoch: 0,
             vram_epoch: 0,
@@ -93,40 +93,37 @@ pub fn hit_beside_code(entry: u64, lin: u32, size: u32) -> Option<u32> {
 fn mark(marks: &mut Marks, i: usize, global: bool) {
     let bit = 1 << (i & 63);
     let word = &mut marks[i >> 6];
-    *word = if global { *word | bit } else { *word & !bit };
+    *word = if global { *word & !bit } else { *word | bit };
 }
 
 impl Tlb {
     /// Enters a translation for reads that was just walked.
     pub fn enter_read(&mut self, i: usize, entry: u64) {
         self.read[i] = entry;
-        mark(&mut self.global[0], i, self.walked_global);
+        mark(&mut self.local[0], i, self.walked_global);
     }
 
     /// Enters a translation for writes that was just walked.
     pub fn enter_write(&mut self, i: usize, entry: u64) {
         self.write[i] = entry;
-        mark(&mut self.global[1], i, self.walked_global);
+        mark(&mut self.local[1], i, self.walked_global);
     }
 
     /// Enters a translation for fetches that was just walked.
     pub fn enter_fetch(&mut self, i: usize, entry: u64) {
         self.fetch[i] = entry;
-        mark(&mut self.global[2], i, self.walked_global);
+        mark(&mut self.local[2], i, self.walked_global);
     }
 
     /// Drops everything but global pages (a load of CR3; SDM vol. 3, 4.10.4.1).
     pub fn flush_non_global(&mut self) {
-        for (array, marks) in [&mut self.read, &mut self.write, &mut self.fetch].into_iter().zip(&self.global) {
-            for (entries, &kept) in array.chunks_exact_mut(64).zip(marks) {
-                if kept == 0 {
-                    entries.fill(INVALID);
-                    continue;
-                }
-                for (bit, e) in entries.iter_mut().enumerate() {
-                    if kept >> bit & 1 == 0 {
-                        *e = INVALID;
-                    }
+        for (array, marks) in [&mut self.read, &mut self.write, &mut self.fetch].into_iter().zip(&mut self.local) {
+            // A process touches few pages before the next one runs, so most of these words are zero.
+            for (entries, marks) in array.chunks_exact_mut(64).zip(marks) {
+                let mut left = std::mem::take(marks);
+                while left != 0 {
+                    entries[left.trailing_zeros() as usize & 63] = INVALID;
+                    left &= left - 1;
                 }
             }
         }
@@ -145,6 +142,7 @@ impl Tlb {
         self.read.fill(INVALID);
         self.write.fill(INVALID);
         self.fetch.fill(INVALID);
+        self.local = [[0; 2 * ENTRIES / 64]; 3];
         self.large = [0; 16];
         self.generation = self.generation.wrapping_add(1);
     }
