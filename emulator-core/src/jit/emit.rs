@@ -6,7 +6,7 @@
 //! it is, how much fuel to give back and how the flags were recorded.
 
 use super::flow::{self, State};
-use super::loops::{self, Loop};
+use super::loops::Loop;
 use super::memory::Windows;
 use super::region::{Block, Insn, Region, Tail};
 use super::spans::{self, Spans};
@@ -107,7 +107,6 @@ pub struct Emitter<'a> {
     depth: u32,
     /// How deep the label in front of each block is, and the loop that begins with it.
     labels: Vec<u32>,
-    pub(super) loops: Vec<Loop>,
     heads: Vec<Option<u32>>,
     states: Vec<State>,
     pub(super) state: State,
@@ -177,7 +176,6 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         user: u32::from(mode & mode::USER != 0),
         depth: 0,
         labels: vec![0; region.blocks.len()],
-        loops: loops::find(region),
         heads: vec![None; region.blocks.len()],
         states: flow::states(region),
         state: State::Memory,
@@ -287,11 +285,10 @@ impl Emitter<'_> {
         self.open();
         self.open_loop();
         self.open_blocks(0, n, None);
-        // Blocks inside of loops are not gone to from here.
-        let outer =
-            |block: usize| self.loops.iter().find(|&&(h, l)| h < block && block <= l).map_or(block, |&(h, _)| h);
-        let targets: Vec<u32> = (0..n).map(|block| self.label(self.labels[outer(block)])).collect();
-        wasm!(self; local_get(local::ENTRY) br_table(targets, 0));
+        // The other blocks then have but one predecessor, many of them, and nothing meets there.
+        let targets: Vec<u32> = self.region.doors.iter().map(|&block| self.label(self.labels[block])).collect();
+        let last = targets.last().copied().unwrap_or(0);
+        wasm!(self; local_get(local::ENTRY) br_table(targets[..targets.len().saturating_sub(1)].iter().copied(), last));
         self.blocks(0, n, None);
         wasm!(self; unreachable());
         self.close();
@@ -311,7 +308,7 @@ impl Emitter<'_> {
     /// The last block of the outermost loop that begins with a block, other than `within`.
     fn loop_at(&self, block: usize, within: Option<Loop>) -> Option<Loop> {
         let inner = |&&(h, l): &&Loop| h == block && within.is_none_or(|(head, last)| h > head || l < last);
-        self.loops.iter().find(inner).copied()
+        self.region.loops.iter().find(inner).copied()
     }
 
     /// Opens labels in front of blocks, but for those inside of loops. A loop has its first block behind no label.
@@ -519,22 +516,24 @@ impl Emitter<'_> {
 
     /// Goes on at an offset in the page.
     pub(super) fn go(&mut self, to: u32) {
-        let Some(block) = self.region.find(to) else {
-            wasm!(self; local_get(local::VBASE) i32_const(to as i32) i32_add() local_set(local::RIP));
-            return self.go_to_rip();
-        };
-        if self.states[block] == State::Dynamic {
+        let block = self.region.find(to);
+        if let Some(block) = block
+            && self.states[block] == State::Dynamic
+        {
             self.settle_kind();
         }
-        if block > self.here {
+        if let Some(block) = block.filter(|&block| block > self.here) {
             let label = self.label(self.labels[block]);
             wasm!(self; br(label));
-        } else if let Some(head) = self.heads[block] {
+        } else if let Some(head) = block.and_then(|block| self.heads[block]) {
             let label = self.label(head);
             wasm!(self; br(label));
-        } else {
+        } else if let Some(door) = block.and_then(|block| self.region.door(block)) {
             let label = self.label(LOOP);
-            wasm!(self; i32_const(block as i32) local_set(local::ENTRY) br(label));
+            wasm!(self; i32_const(door as i32) local_set(local::ENTRY) br(label));
+        } else {
+            wasm!(self; local_get(local::VBASE) i32_const(to as i32) i32_add() local_set(local::RIP));
+            self.go_to_rip();
         }
     }
 

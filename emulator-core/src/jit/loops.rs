@@ -166,3 +166,16 @@ pub fn find(region: &Region) -> Vec<Loop> {
     found.sort_by_key(|&(head, last)| (head, std::cmp::Reverse(last)));
     found
 }
+
+/// Blocks to which the function's table leads: where code elsewhere enters, and where a jump goes back to that is no head of
+/// a loop around it. All lie outside of loops or begin an outermost one.
+#[must_use]
+pub fn doors(region: &Region) -> Vec<usize> {
+    let mut doors: Vec<bool> = region.blocks.iter().map(|block| block.entry).collect();
+    for from in 0..region.blocks.len() {
+        for to in successors(region, from).filter(|&to| to <= from) {
+            doors[to] |= !region.loops.iter().any(|&(head, last)| head == to && from <= last);
+        }
+    }
+    (0..doors.len()).filter(|&block| doors[block]).collect()
+}

@@ -261,7 +261,7 @@ impl Emitter<'_> {
             self.region.blocks[head..=last].iter().map(|block| block.insns.len()).sum()
         };
         let short = |&(head, last): &Loop| (head..=last).contains(&self.here) && length(head, last) <= SHORT_LOOP;
-        ![RSP as u8, RBP as u8].contains(&(self.class & 31)) && self.loops.iter().any(short)
+        ![RSP as u8, RBP as u8].contains(&(self.class & 31)) && self.region.loops.iter().any(short)
     }
 
     fn plain_load(&mut self, size: u32, offset: u32) {

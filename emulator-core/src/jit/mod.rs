@@ -243,6 +243,8 @@ pub struct Jit {
     entries: Table<u32>,
     /// Page to the keys of its entries.
     by_page: Table<Vec<u64>>,
+    /// Page to the blocks that its regions hold without an entry for them.
+    inner: Table<Vec<u64>>,
     pending: Vec<Pending>,
     /// How often compiled code of a page was overwritten.
     overwritten: Table<u32>,
@@ -284,6 +286,7 @@ impl Jit {
             held: 0,
             entries: Table::default(),
             by_page: Table::default(),
+            inner: Table::default(),
             pending: Vec::new(),
             overwritten: Table::default(),
             jumps,
@@ -348,11 +351,18 @@ impl Jit {
         if self.pending.iter().any(|p| p.keys.iter().any(|&(k, _)| k == key)) {
             return Hot::Made(self.flush());
         }
+        // Where everything is translated at once, nothing was executed yet.
+        let all = self.heat.threshold < PATIENCE / 4;
+        // It became as hot as the block at which its region begins, and soon runs there. Code of its own it gets when it
+        // is interpreted as often again.
+        let inner = self.inner.entry(u64::from(offset >> 12)).or_default();
+        if let Some(at) = inner.iter().position(|&k| k == key).filter(|_| !all) {
+            inner.swap_remove(at);
+            return Hot::Later(self.patience(key));
+        }
         let mut page = vec![0; 4096];
         let start = offset & !0xfff;
         mem.block().read(start, &mut page);
-        // Where everything is translated at once, nothing was executed yet.
-        let all = self.heat.threshold < PATIENCE / 4;
         let known = |at: u32| all || at == offset & 0xfff || executed(start + at);
         let Some(region) = region::form(&page, offset & 0xfff, mode_bits, model, &known) else {
             return Hot::Later(u32::MAX);
@@ -370,6 +380,13 @@ impl Jit {
             .entries()
             .map(|(at, n)| (u64::from(start + u32::from(at)) | u64::from(mode_bits) << 32, n))
             .collect();
+        let inner = self.inner.entry(u64::from(offset >> 12)).or_default();
+        for block in region.blocks.iter().filter(|block| !block.entry) {
+            let key = u64::from(start + u32::from(block.at)) | u64::from(mode_bits) << 32;
+            if !inner.contains(&key) {
+                inner.push(key);
+            }
+        }
         self.pending.push(Pending { page: start >> 12, body, keys });
         self.counters.translated += 1;
         let batch = if self.heat.threshold < PATIENCE / 4 { 1 } else { BATCH };
@@ -413,6 +430,7 @@ impl Jit {
     pub fn drop_pages(&mut self, pages: &[u32]) {
         let mut held = false;
         for page in pages {
+            self.inner.remove(&u64::from(*page));
             let Some(keys) = self.by_page.remove(&u64::from(*page)) else { continue };
             held = true;
             for key in keys {
@@ -436,6 +454,7 @@ impl Jit {
         self.pending.clear();
         self.entries.clear();
         self.by_page.clear();
+        self.inner.clear();
         self.jumps.entries.fill(NO_JUMP);
         self.next_slot = self.host.first_slot();
         self.held = 0;

@@ -3,7 +3,7 @@
 //! Instructions are decoded one at a time, so nothing is fused and every instruction records its flags; what
 //! need not be recorded is decided when the region is emitted.
 
-use super::loops;
+use super::loops::{self, Loop};
 use crate::cpu::decode::decode_one;
 use crate::cpu::op::{Kind, Op, System};
 use crate::cpu::state::CpuModel;
@@ -75,6 +75,10 @@ pub struct Region {
     pub blocks: Vec<Block>,
     /// Their offsets in ascending order, with their numbers.
     starts: Vec<(u32, usize)>,
+    /// Loops that become loops of wasm.
+    pub loops: Vec<Loop>,
+    /// Blocks at which the function can begin or go on by number, in ascending order.
+    pub doors: Vec<usize>,
 }
 
 impl Region {
@@ -83,7 +87,16 @@ impl Region {
     pub fn new(blocks: Vec<Block>) -> Self {
         let mut starts: Vec<(u32, usize)> = blocks.iter().map(|block| u32::from(block.at)).zip(0..).collect();
         starts.sort_unstable();
-        Self { blocks, starts }
+        let mut region = Self { blocks, starts, loops: Vec::new(), doors: Vec::new() };
+        region.loops = loops::find(&region);
+        region.doors = loops::doors(&region);
+        region
+    }
+
+    /// The number of a door.
+    #[must_use]
+    pub fn door(&self, block: usize) -> Option<u32> {
+        self.doors.binary_search(&block).ok().map(|n| n as u32)
     }
 
     /// The number of the block at an offset.
@@ -109,9 +122,12 @@ impl Region {
         })
     }
 
-    /// Offsets at which it can be entered, and the numbers of their blocks.
+    /// Offsets at which it can be entered, and the numbers of their doors.
     pub fn entries(&self) -> impl Iterator<Item = (u16, u32)> {
-        self.blocks.iter().zip(0..).filter(|(b, _)| b.entry).map(|(b, n)| (b.at, n))
+        self.doors.iter().zip(0..).filter_map(|(&block, n)| {
+            let block = self.blocks.get(block)?;
+            block.entry.then_some((block.at, n))
+        })
     }
 }
 

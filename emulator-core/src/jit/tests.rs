@@ -2,7 +2,7 @@
 //! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
 
 use super::region::{Region, Tail, form};
-use super::{Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
+use super::{Counters, Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
 use crate::cpu::run::CpuExit;
@@ -141,6 +141,21 @@ fn a_region_follows_jumps_and_calls_in_its_page_and_returns() {
     let mut starts: Vec<(u16, bool)> = region.blocks.iter().map(|b| (b.at, b.entry)).collect();
     starts.sort_unstable();
     assert_eq!(starts, [(0, true), (5, true), (9, false), (0x20, true)]);
+    assert_eq!(
+        region.entries().map(|(at, door)| region.blocks[region.doors[door as usize]].at == at).collect::<Vec<_>>(),
+        [true; 3]
+    );
+    assert_eq!(region.doors.len(), 3, "nothing goes to the block behind the jump by its number");
+}
+
+#[test]
+fn a_loop_with_two_ways_in_is_gone_around_by_number() {
+    // 0: je 3; 2: inc eax; 3: inc ebx; 4: jne 2; 6: ret
+    let region = region(&[0x74, 0x01, 0x40, 0x43, 0x75, 0xfc, 0xc3], 0).expect("there is code");
+    assert_eq!(region.loops, []);
+    let doors: Vec<bool> = region.doors.iter().map(|&block| region.blocks[block].entry).collect();
+    assert_eq!(doors, [true, false]);
+    validate(&emitted(&region, false));
 }
 
 #[test]
@@ -334,6 +349,22 @@ fn hot_code_is_interpreted_for_a_while_when_an_idle_guest_wakes_up() {
     lab.code.calm(before.1);
     lab.cpu.run(&mut lab.bus, &mut lab.code, before.1 + 20_000);
     assert_eq!((entered(&lab), lab.cpu.reg32(0)), (before.0, before.2 + 10_000), "compiled code too");
+}
+
+#[test]
+fn blocks_that_become_hot_together_make_one_region() {
+    let mut lab = Lab::protected();
+    // 0: inc eax; 1: jnz 4; 3: nop; 4: inc ebx; 5: jmp 0
+    lab.code(&[0x40, 0x75, 0x01, 0x90, 0x43, 0xeb, 0xf9]);
+    lab.cpu.set_reg32(0, 0);
+    lab.code.jit =
+        Some(Box::new(Jit::new(Box::new(Nothing), Heat { threshold: 1000, seed: 0 }, &lab.cpu, &lab.bus.mem)));
+    let counters = |lab: &Lab| lab.code.jit.as_ref().map_or_else(Counters::default, |jit| jit.counters());
+    lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 4 * 1100);
+    assert_eq!((counters(&lab).translated, counters(&lab).entered), (1, 0), "it waits for others");
+    lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 4 * 2000);
+    assert_eq!(counters(&lab).translated, 1);
+    assert!(counters(&lab).entered > 0);
 }
 
 /// A region that is entered executes the first instruction left to the interpreter, a REP instruction, until that must
