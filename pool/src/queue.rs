@@ -1,8 +1,8 @@
 //! The run queue: which VM a worker runs next, and how it sleeps when there is none.
 
-use crate::share::{AFFINITY_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, SLICE_US};
+use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, SLICE_US};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::word::{HOLD, STOP, State, WAKE, Word};
+use crate::word::{ASKED, HOLD, STOP, State, WAKE, Word};
 use crate::{VMS, WORKERS};
 use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
@@ -23,6 +23,8 @@ struct Slot {
     deadline: AtomicU64,
     /// Until when the VM is preferred because of input.
     boosted_until: AtomicU64,
+    /// CPU time for which it is.
+    answer: AtomicU64,
 }
 
 /// What a VM wants after a slice.
@@ -71,6 +73,7 @@ impl Slot {
             virtual_time: AtomicU64::new(0),
             deadline: AtomicU64::new(NEVER),
             boosted_until: AtomicU64::new(0),
+            answer: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +86,7 @@ impl Slot {
             virtual_time: AtomicU64::new(0),
             deadline: AtomicU64::new(NEVER),
             boosted_until: AtomicU64::new(0),
+            answer: AtomicU64::new(0),
         }
     }
 
@@ -128,8 +132,13 @@ impl Slot {
     /// What the VM is sorted by: its virtual time, which is at least `floor`, without what it may borrow now.
     fn rank(&self, floor: u64, now: u64) -> u64 {
         let priority = self.priority();
-        let boost = if now < self.boosted_until.load(Relaxed) { priority.boost() } else { 0 };
+        let boost = if self.has_input(now) { priority.boost() } else { 0 };
         self.virtual_time.load(Relaxed).max(floor) + MOST_CREDIT_US - priority.lead() - boost
+    }
+
+    /// Whether the VM has input that it may not have answered yet.
+    fn has_input(&self, now: u64) -> bool {
+        self.answer.load(Relaxed) > 0 && now < self.boosted_until.load(Relaxed)
     }
 
     /// Whether the VM is parked with a deadline that some worker must watch; the deadline.
@@ -182,6 +191,7 @@ impl RunQueue {
                 slot.virtual_time.store(self.floor.load(Relaxed), Relaxed);
                 slot.deadline.store(NEVER, Relaxed);
                 slot.boosted_until.store(0, Relaxed);
+                slot.answer.store(0, Relaxed);
                 slot.change(|word| Some(word.without(HOLD)));
             }
             taken.is_some()
@@ -196,7 +206,7 @@ impl RunQueue {
 
     /// Frees the place of a VM that the caller [`hold`](Self::hold)s and that does not run.
     pub fn remove(&self, vm: usize) {
-        self.slots[vm].change(|word| Some(Word(word.to(State::Free).without(HOLD | STOP | WAKE).0)));
+        self.slots[vm].change(|word| Some(word.to(State::Free).without(HOLD | STOP | WAKE | ASKED)));
     }
 
     /// Says who looks at a VM.
@@ -208,22 +218,29 @@ impl RunQueue {
     /// rung and who must be notified.
     pub fn wake(&self, vm: usize, now: u64, interactive: bool) -> Option<usize> {
         let slot = &self.slots[vm];
-        if interactive {
-            slot.boosted_until.store(now + BOOST_FOR_US, Relaxed);
-        }
+        let running = if interactive { WAKE | ASKED } else { WAKE };
         let old = slot.change(|word| match word.state() {
             State::Parked => Some(word.to(State::Ready)),
-            State::Running => Some(word.with(WAKE)),
+            State::Running => Some(word.with(running)),
             // Written although it is the same: the slice that follows then sees the input.
             State::Ready => Some(word),
             State::Free | State::Stopped => None,
         })?;
+        if interactive {
+            // After the word: a slice that ends meanwhile is not taken for an answer.
+            slot.answer.store(ANSWER_US, Relaxed);
+            slot.boosted_until.store(now + BOOST_FOR_US, Relaxed);
+        }
         if old.state() == State::Parked { self.rouse_for(slot, old) } else { None }
     }
 
-    /// A VM's input is answered: it is not preferred any more, and what it did not borrow is there for the next.
-    pub fn calm(&self, vm: usize) {
-        self.slots[vm].boosted_until.store(0, Relaxed);
+    /// Whether a visible VM has input to answer and wants to run for it, or does.
+    #[must_use]
+    pub fn answers(&self, vm: usize, now: u64) -> bool {
+        let slot = &self.slots[vm];
+        let word = slot.word();
+        let works = word.state() == State::Running || slot.wants(word, now);
+        works && slot.priority() == Priority::Visible && slot.has_input(now)
     }
 
     /// Pauses a VM: no slice begins after this. It may still run one that has begun.
@@ -284,7 +301,7 @@ impl RunQueue {
             slot.attached.fetch_and(!(1 << worker), Relaxed);
             let stopped = slot.change(|word| {
                 let its = word.state() == State::Running && word.worker() == worker;
-                its.then(|| word.to(State::Stopped).without(WAKE))
+                its.then(|| word.to(State::Stopped).without(WAKE | ASKED))
             });
             lost = lost.or(stopped.map(|_| vm));
         }
@@ -310,7 +327,7 @@ impl RunQueue {
         loop {
             let (vm, word) = self.first(worker, now)?;
             let slot = &self.slots[vm];
-            let taken = word.to(State::Running).of(worker).without(WAKE);
+            let taken = word.to(State::Running).of(worker).without(WAKE | ASKED);
             if slot.word.compare_exchange(word.0, taken.0, AcqRel, Relaxed).is_err() {
                 continue;
             }
@@ -331,13 +348,18 @@ impl RunQueue {
         slot.virtual_time.store(time, Relaxed);
         let deadline = if let Next::Parked(Some(at)) = next { at } else { NEVER };
         slot.deadline.store(deadline, Relaxed);
+        let answer = slot.answer.load(Relaxed);
         let old = slot.change(|word| {
+            if answer > 0 {
+                let left = if word.has(ASKED) { ANSWER_US } else { answer.saturating_sub(used) };
+                slot.answer.store(left, Relaxed);
+            }
             let state = match next {
                 Next::Stopped => State::Stopped,
                 Next::Parked(_) if !word.has(WAKE) => State::Parked,
                 Next::Ready | Next::Parked(_) => State::Ready,
             };
-            Some(word.to(state).without(WAKE))
+            Some(word.to(state).without(WAKE | ASKED))
         });
         old.is_some_and(|word| word.has(HOLD))
     }

@@ -10,6 +10,9 @@ pub const SLICE_US: u64 = 6_000;
 
 /// How long after input a visible VM is preferred.
 pub const BOOST_FOR_US: u64 = 100_000;
+/// What it may run meanwhile until it has its share again: a busy one would borrow all that it can, and its next key would
+/// find nothing to borrow.
+pub const ANSWER_US: u64 = 12_000;
 /// By how much, in virtual time.
 const BOOST_US: u64 = 24_000;
 /// What it is worth not to move a VM to another worker: its compiled code is there.

@@ -79,10 +79,10 @@ pub fn queue_wake(vm: u32, now: f64, interactive: bool) -> i32 {
     worker(QUEUE.wake(place(vm), us(now), interactive))
 }
 
-/// The VM's input is answered.
+/// Whether a VM on the screen works on an answer to input, or wants to.
 #[wasm_bindgen]
-pub fn queue_calm(vm: u32) {
-    QUEUE.calm(place(vm));
+pub fn queue_answers(vm: u32, now: f64) -> bool {
+    QUEUE.answers(place(vm), us(now))
 }
 
 /// No slice begins after this.
