@@ -20,7 +20,7 @@ const MOST_CHARGED_MS = 250;
  * @property {(turn: number, vm: number) => void} queue_attach
  * @property {(vm: number, priority: number) => void} queue_set_priority
  * @property {(vm: number, now: number, interactive: boolean) => number} queue_wake
- * @property {(vm: number, now: number) => boolean} queue_answers
+ * @property {(now: number) => number} queue_answering
  * @property {(vm: number) => number} queue_resume @property {(vm: number) => boolean} queue_hold
  * @property {(turn: number, now: number) => number} queue_next @property {(turn: number, now: number) => number} queue_yields
  * @property {(vm: number, used: number) => boolean} queue_done_ready @property {(vm: number, used: number) => boolean} queue_done_stopped
@@ -59,7 +59,6 @@ export class Turns {
   /** @type {(Seat | undefined)[]} by place */ #seats = [];
   /** @type {(Turn | undefined)[]} */ #turns = [];
   #last = 0;
-  /** @type {Seat | null} the one on the screen that got input last */ #asked = null;
 
   /** @param {number} limit machines that run at a time @param {() => Queue} open makes the run queue @param {() => number} clock */
   constructor(limit, open, clock) {
@@ -149,7 +148,6 @@ export class Turns {
   wake(seat, interactive) {
     if (seat.place < 0) return;
     this.#queue?.queue_wake(seat.place, this.#clock(), interactive);
-    if (interactive && seat.priority === PRIORITIES.visible) this.#asked = seat;
     this.#next();
   }
 
@@ -166,9 +164,8 @@ export class Turns {
     const queue = this.#queue;
     if (!queue) return;
     const now = this.#clock();
-    // While the machine on the screen answers input, a processor is left to the page, which shows the answer.
-    const asked = this.#asked;
-    const answering = asked && asked.place >= 0 && queue.queue_answers(asked.place, now) ? asked : null;
+    // The page shows the answer, and is left a processor meanwhile.
+    const answering = this.#seats[queue.queue_answering(now)];
     const most = answering ? Math.max(1, this.#limit - 1) : this.#limit;
     let given = 0;
     for (let turn = 0; turn < this.#limit; turn++) if (this.#taken(queue, turn, now)) given++;

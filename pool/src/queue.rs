@@ -1,6 +1,6 @@
 //! The run queue: which VM a worker runs next, and how it sleeps when there is none.
 
-use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, SLICE_US};
+use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, ROOM_EVERY_US, ROOM_US, SLICE_US};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::word::{ASKED, HOLD, STOP, State, WAKE, Word};
 use crate::{VMS, WORKERS};
@@ -61,6 +61,11 @@ pub struct RunQueue {
     keeper_until: AtomicU64,
     /// Least virtual time of those who want to run: who slept starts here, not with what he did not use.
     floor: AtomicU64,
+    /// The visible VM that got input last, plus one; 0: nobody.
+    asked: AtomicU32,
+    /// Until when its answer has room, and when the next may have some.
+    room_until: AtomicU64,
+    room_again: AtomicU64,
 }
 
 impl Slot {
@@ -160,6 +165,9 @@ impl RunQueue {
             keeper: AtomicU32::new(0),
             keeper_until: AtomicU64::new(NEVER),
             floor: AtomicU64::new(0),
+            asked: AtomicU32::new(0),
+            room_until: AtomicU64::new(0),
+            room_again: AtomicU64::new(0),
         }
     }
 
@@ -174,6 +182,9 @@ impl RunQueue {
             keeper: AtomicU32::new(0),
             keeper_until: AtomicU64::new(NEVER),
             floor: AtomicU64::new(0),
+            asked: AtomicU32::new(0),
+            room_until: AtomicU64::new(0),
+            room_again: AtomicU64::new(0),
         }
     }
 
@@ -230,17 +241,32 @@ impl RunQueue {
             // After the word: a slice that ends meanwhile is not taken for an answer.
             slot.answer.store(ANSWER_US, Relaxed);
             slot.boosted_until.store(now + BOOST_FOR_US, Relaxed);
+            if slot.priority() == Priority::Visible {
+                self.make_room(vm, now);
+            }
         }
         if old.state() == State::Parked { self.rouse_for(slot, old) } else { None }
     }
 
-    /// Whether a visible VM has input to answer and wants to run for it, or does.
+    /// The answer of a visible VM has room for a while, if the last one that had is some time ago.
+    fn make_room(&self, vm: usize, now: u64) {
+        self.asked.store(vm as u32 + 1, Relaxed);
+        if now >= self.room_again.load(Relaxed) {
+            self.room_until.store(now + ROOM_US, Relaxed);
+            self.room_again.store(now + ROOM_EVERY_US, Relaxed);
+        }
+    }
+
+    /// The visible VM that works on an answer to input, or wants to, while this has room: a processor fewer should be shared
+    /// by VMs, so that the page, which shows the answer, has one.
     #[must_use]
-    pub fn answers(&self, vm: usize, now: u64) -> bool {
+    pub fn answering(&self, now: u64) -> Option<usize> {
+        let vm = (self.asked.load(Relaxed) as usize).checked_sub(1)?;
         let slot = &self.slots[vm];
         let word = slot.word();
         let works = word.state() == State::Running || slot.wants(word, now);
-        works && slot.priority() == Priority::Visible && slot.has_input(now)
+        let room = now < self.room_until.load(Relaxed);
+        (room && works && slot.priority() == Priority::Visible && slot.has_input(now)).then_some(vm)
     }
 
     /// Pauses a VM: no slice begins after this. It may still run one that has begun.
@@ -320,6 +346,24 @@ impl RunQueue {
     pub fn detach(&self, worker: usize, vm: usize) {
         self.slots[vm].attached.fetch_and(!(1 << worker), SeqCst);
         fence(SeqCst);
+    }
+
+    /// Whether a worker between two slices should rest for a moment, because another runs an answer that has room, and no
+    /// more than `most` workers should run beside the page. Nobody rests where all VMs can run at a time. A worker that
+    /// rests does not sleep: it looks again soon.
+    #[must_use]
+    pub fn rests(&self, most: usize, now: u64) -> bool {
+        let Some(vm) = self.answering(now) else { return false };
+        if self.slots[vm].word().state() != State::Running {
+            return false;
+        }
+        let (mut running, mut waiting) = (0, 0);
+        for slot in &self.slots {
+            let word = slot.word();
+            running += usize::from(word.state() == State::Running);
+            waiting += usize::from(slot.wants(word, now));
+        }
+        running >= most && running + waiting > most + 1
     }
 
     /// Takes the VM that comes first, if one wants to run. The worker must give it back with [`done`](Self::done).

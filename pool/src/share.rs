@@ -13,6 +13,10 @@ pub const BOOST_FOR_US: u64 = 100_000;
 /// What it may run meanwhile until it has its share again: a busy one would borrow all that it can, and its next key would
 /// find nothing to borrow.
 pub const ANSWER_US: u64 = 12_000;
+/// How long an answer has a processor less to share with others, so that the page can show it, and how often at most: a
+/// moving mouse must not slow the others down.
+pub const ROOM_US: u64 = 25_000;
+pub const ROOM_EVERY_US: u64 = 75_000;
 /// By how much, in virtual time.
 const BOOST_US: u64 = 24_000;
 /// What it is worth not to move a VM to another worker: its compiled code is there.

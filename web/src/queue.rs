@@ -79,10 +79,16 @@ pub fn queue_wake(vm: u32, now: f64, interactive: bool) -> i32 {
     worker(QUEUE.wake(place(vm), us(now), interactive))
 }
 
-/// Whether a VM on the screen works on an answer to input, or wants to.
+/// The VM on the screen that answers input while that has room, so that a processor is for the page, or -1.
 #[wasm_bindgen]
-pub fn queue_answers(vm: u32, now: f64) -> bool {
-    QUEUE.answers(place(vm), us(now))
+pub fn queue_answering(now: f64) -> i32 {
+    QUEUE.answering(us(now)).map_or(-1, |vm| vm as i32)
+}
+
+/// Whether a worker should rest for a moment beside an answer, where `most` workers leave a processor to the page.
+#[wasm_bindgen]
+pub fn queue_rests(most: u32, now: f64) -> bool {
+    QUEUE.rests(most as usize, us(now))
 }
 
 /// No slice begins after this.

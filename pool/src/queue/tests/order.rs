@@ -1,7 +1,7 @@
 //! Who comes first.
 
 use super::*;
-use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, SLICE_US};
+use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, ROOM_EVERY_US, ROOM_US, SLICE_US};
 
 /// Runs `slices` full slices on one worker; how many each VM got.
 fn turns(queue: &RunQueue, slices: usize, now: u64) -> [usize; VMS] {
@@ -115,30 +115,82 @@ fn a_slice_that_began_before_the_input_is_no_part_of_the_answer() {
     assert_eq!(queue.next(0, 0), Some(0));
     queue.wake(0, 1_000, true);
     queue.done(0, Next::Ready, ANSWER_US);
-    assert!(queue.answers(0, 1_000));
+    assert_eq!(queue.answering(1_000), Some(0));
     assert_eq!(slice(&queue, 0, 1_000, Next::Ready, ANSWER_US - 1), Some(0));
-    assert!(queue.answers(0, 1_000), "there is a little left");
+    assert_eq!(queue.answering(1_000), Some(0), "there is a little left");
     assert_eq!(slice(&queue, 0, 1_000, Next::Ready, 1), Some(0));
-    assert!(!queue.answers(0, 1_000));
+    assert_eq!(queue.answering(1_000), None);
 }
 
 #[test]
 fn only_who_is_looked_at_and_works_on_its_input_answers() {
-    let queue = started(1, 1);
-    assert!(!queue.answers(0, 0), "no input");
-    queue.wake(0, 0, true);
-    assert!(!queue.answers(0, 0), "nobody looks at it");
+    let queue = started(1, 2);
+    assert_eq!(queue.answering(0), None, "no input");
+    queue.wake(1, 0, true);
+    assert_eq!(queue.answering(0), None, "nobody looks at it");
+    queue.set_priority(1, Priority::Visible);
+    queue.wake(1, 0, false);
+    assert_eq!(queue.answering(0), None, "a frame of the network");
+    queue.wake(1, 0, true);
+    assert_eq!(queue.answering(0), Some(1), "it waits");
+    assert_eq!(queue.next(0, 0), Some(1));
+    assert_eq!(queue.answering(0), Some(1), "it runs");
+    queue.done(1, Next::Parked(Some(10)), 1);
+    assert_eq!(queue.answering(0), None, "it sleeps");
+    assert_eq!(queue.answering(10), Some(1), "it goes on");
+    queue.stop(1);
+    assert_eq!(queue.answering(10), None, "it is paused");
+    queue.resume(1);
+    assert_eq!(queue.answering(10), Some(1));
+    queue.set_priority(1, Priority::Background);
+    assert_eq!(queue.answering(10), None, "nobody looks at it any more");
+}
+
+#[test]
+fn a_worker_rests_beside_an_answer_when_others_wait() {
+    let queue = started(3, 4);
     queue.set_priority(0, Priority::Visible);
-    assert!(queue.answers(0, 0), "it waits");
+    queue.wake(0, 0, true);
+    assert!(!queue.rests(2, 0), "it waits itself");
     assert_eq!(queue.next(0, 0), Some(0));
-    assert!(queue.answers(0, 0), "it runs");
-    queue.done(0, Next::Parked(Some(10)), 1);
-    assert!(!queue.answers(0, 0), "it sleeps");
-    assert!(queue.answers(0, 10), "it goes on");
-    queue.stop(0);
-    assert!(!queue.answers(0, 10), "it is paused");
-    queue.resume(0);
-    assert!(!queue.answers(0, BOOST_FOR_US), "it is too late for an answer");
+    assert!(!queue.rests(2, 0), "there is room beside another");
+    assert!(queue.rests(1, 0));
+    assert!(queue.next(1, 0).is_some());
+    assert!(queue.rests(2, 0));
+    assert!(!queue.rests(3, 0), "there are more processors than workers");
+    assert!(!queue.rests(2, ROOM_US), "for a while only");
+    queue.done(0, Next::Ready, 1);
+    assert!(!queue.rests(1, 0), "between two slices");
+    assert_eq!(slice(&queue, 0, 0, Next::Ready, ANSWER_US), Some(0));
+    assert_eq!(queue.next(0, 0), Some(0), "it may run ahead of the others");
+    assert!(!queue.rests(2, 0), "but it is answered");
+}
+
+#[test]
+fn nobody_rests_where_all_run_at_a_time() {
+    let queue = started(2, 2);
+    queue.set_priority(0, Priority::Visible);
+    queue.wake(0, 0, true);
+    assert_eq!(queue.next(0, 0), Some(0));
+    assert!(!queue.rests(1, 0));
+    let third = queue.add().unwrap();
+    queue.attach(0, third);
+    queue.resume(third);
+    assert!(queue.rests(1, 0));
+}
+
+#[test]
+fn input_without_end_has_room_for_a_part_of_the_time_only() {
+    let queue = started(1, 1);
+    queue.set_priority(0, Priority::Visible);
+    let mut room = 0;
+    for now in 0..ROOM_EVERY_US * 4 {
+        if now % 8_000 == 0 {
+            queue.wake(0, now, true);
+        }
+        room += u64::from(queue.answering(now).is_some());
+    }
+    assert_eq!(room, 4 * ROOM_US);
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn the_visible_vm_answers_while_it_is_busy_itself() {
         pool.run(at);
         let key = pool.now;
         pool.vms[0].keys.push(key);
-        pool.trace.push((key, What::Woken { vm: 0 }));
+        pool.trace.push((key, What::Woken { vm: 0, interactive: true }));
         let roused = pool.queue.wake(0, key, true);
         pool.notify(roused);
     }
