@@ -30,7 +30,8 @@ pub(crate) const MOST_CREDIT_US: u64 = Priority::Visible.lead() + BOOST_US + AFF
 /// that waits may have borrowed all that it can, and two slices (one that it began then and one beside a slice of the
 /// VM that was behind it); now it waits until the other has caught up, has borrowed as much, and has ended its slice.
 ///
-/// With `n` VMs on `w` workers a ready VM therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice.
+/// With `n` VMs on `w` workers a ready VM therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice; while input
+/// never ends one of the workers rests a third of the time ([`ROOM_US`]), and counts as much less.
 pub const STARVATION_BOUND_US: u64 = 2 * MOST_CREDIT_US + 3 * SLICE_US;
 
 /// Who looks at, or listens to, a VM.
