@@ -14,6 +14,8 @@ const COPY_PAGES = 16;
 const BLOCK = 1 << 16;
 /** How long a chore may keep the machines waiting. */
 const CHORE_MS = 3;
+/** For how long a worker rests at once while the page needs its processor. */
+const REST_MS = 1;
 /** Stack of the run queue's instance. */
 const QUEUE_STACK = 1 << 16;
 
@@ -36,6 +38,8 @@ const channel = new MessageChannel();
 /** @type {() => any} */ let createGlue;
 /** @type {() => number} */ let clock;
 let me = 0;
+/** So many workers run beside a page that shows an answer. */
+let most = 0;
 /** Messages that were dealt with. */
 let received = 0;
 
@@ -44,7 +48,7 @@ const post = (message, transfer = []) => self.postMessage(message, { transfer })
 
 /** @param {import("./protocol.js").PoolSetup} setup */
 async function join(setup) {
-  ({ module, worker: me } = setup);
+  ({ module, worker: me, most } = setup);
   ({ createGlue } = await import(setup.glue));
   queue = createGlue();
   queue.initSync({ module, memory: setup.memory, thread_stack_size: QUEUE_STACK });
@@ -64,6 +68,10 @@ async function loop() {
   for (;;) {
     if (Atomics.load(board, 2 * me) !== received) {
       await turn();
+      continue;
+    }
+    if (queue.queue_rests(most, clock())) {
+      Atomics.wait(words, bell, Atomics.load(words, bell), REST_MS);
       continue;
     }
     const place = queue.queue_next(me, clock());

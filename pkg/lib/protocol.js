@@ -55,6 +55,7 @@
  * @property {WebAssembly.Memory} memory the run queue's
  * @property {SharedArrayBuffer} board two words for each worker: messages sent to it; odd while it works
  * @property {number} worker its number @property {number} epoch of the pool's clock
+ * @property {number} most workers that run beside a page that shows an answer to input
  */
 
 /** What the page asks; each is `{ type, id, ...arguments }` and is answered by a `reply` with the same `id`. */

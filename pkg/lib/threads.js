@@ -255,7 +255,9 @@ export class Threads {
       this.#replace(number, thread, event.message || "its script could not be loaded");
     };
     const { module, glue } = this.#build;
-    const setup = { module, glue, memory: this.#queueMemory, board: this.#board, worker: number, epoch: this.#epoch };
+    // With fewer workers than processors there is always one for the page.
+    const most = Math.min(this.#limit, (navigator.hardwareConcurrency || 1) - 1);
+    const setup = { module, glue, memory: this.#queueMemory, board: this.#board, worker: number, most, epoch: this.#epoch };
     void this.#ask(number, { type: REQUEST.JOIN, ...setup }).catch((error) => this.#replace(number, thread, error.message));
     this.#watchdog ||= window.setInterval(() => this.#watch(), WATCH_MS);
   }

@@ -11,11 +11,6 @@ const TURN_MS = 36;
 const VISIBLE_TURN_MS = 6;
 /** A turn that is not over so long after its end is given to somebody else: its worker hangs. */
 const OVERDUE_MS = 1000;
-/** What a machine on the screen runs before others to answer a key, and how soon that must be: then it has its share again,
- * or a busy one would have borrowed so much by the next key that it had to wait. Meanwhile a processor is left to the page,
- * which shows the answer. */
-const ANSWER_MS = 12;
-const ANSWERED_MS = 60;
 /** A machine is charged no more than this for a turn: the host may have slept meanwhile. */
 const MOST_CHARGED_MS = 250;
 
@@ -24,7 +19,8 @@ const MOST_CHARGED_MS = 250;
  * @property {() => number} queue_add @property {(vm: number) => void} queue_remove @property {() => number} queue_workers
  * @property {(turn: number, vm: number) => void} queue_attach
  * @property {(vm: number, priority: number) => void} queue_set_priority
- * @property {(vm: number, now: number, interactive: boolean) => number} queue_wake @property {(vm: number) => void} queue_calm
+ * @property {(vm: number, now: number, interactive: boolean) => number} queue_wake
+ * @property {(now: number) => number} queue_answering
  * @property {(vm: number) => number} queue_resume @property {(vm: number) => boolean} queue_hold
  * @property {(turn: number, now: number) => number} queue_next @property {(turn: number, now: number) => number} queue_yields
  * @property {(vm: number, used: number) => boolean} queue_done_ready @property {(vm: number, used: number) => boolean} queue_done_stopped
@@ -46,11 +42,6 @@ export class Seat {
   priority = 0;
   /** Milliseconds that it ran without a turn. */
   owed = 0;
-  /** Milliseconds that it may still run to answer input, and until when. */
-  answer = 0;
-  answerUntil = 0;
-  /** The number of the last turn that was given before: in it the machine may not have seen the input. */
-  answerAfter = 0;
 
   /** @param {Tell} tell its worker */
   constructor(tell) {
@@ -68,7 +59,6 @@ export class Turns {
   /** @type {(Seat | undefined)[]} by place */ #seats = [];
   /** @type {(Turn | undefined)[]} */ #turns = [];
   #last = 0;
-  /** @type {Seat | null} */ #answering = null;
 
   /** @param {number} limit machines that run at a time @param {() => Queue} open makes the run queue @param {() => number} clock */
   constructor(limit, open, clock) {
@@ -102,7 +92,7 @@ export class Turns {
     if (place < 0) return;
     for (let turn = 0; turn < this.#limit; turn++) this.#queue.queue_attach(turn, place);
     this.#queue.queue_set_priority(place, seat.priority);
-    Object.assign(seat, { place, owed: 0, answer: 0 });
+    Object.assign(seat, { place, owed: 0 });
     this.#seats[place] = seat;
   }
 
@@ -151,31 +141,14 @@ export class Turns {
       seat.owed = 0;
     }
     // Otherwise its turn is on the way, and it will tell of that.
-    if (seat.answer > 0 && number > seat.answerAfter) {
-      seat.answer -= used;
-      if (!wants || seat.answer <= 0) this.#calm(seat);
-    }
     this.#next();
   }
 
   /** A machine has input. @param {Seat} seat @param {boolean} interactive */
   wake(seat, interactive) {
     if (seat.place < 0) return;
-    const now = this.#clock();
-    this.#queue?.queue_wake(seat.place, now, interactive);
-    if (interactive && seat.priority === PRIORITIES.visible) {
-      seat.answer = ANSWER_MS;
-      seat.answerUntil = now + ANSWERED_MS;
-      seat.answerAfter = this.#last;
-      this.#answering = seat;
-    }
+    this.#queue?.queue_wake(seat.place, this.#clock(), interactive);
     this.#next();
-  }
-
-  /** @param {Seat} seat */
-  #calm(seat) {
-    seat.answer = 0;
-    this.#queue?.queue_calm(seat.place);
   }
 
   /** @param {Seat} seat @param {number} priority */
@@ -191,7 +164,8 @@ export class Turns {
     const queue = this.#queue;
     if (!queue) return;
     const now = this.#clock();
-    const answering = this.#answers(now);
+    // The page shows the answer, and is left a processor meanwhile.
+    const answering = this.#seats[queue.queue_answering(now)];
     const most = answering ? Math.max(1, this.#limit - 1) : this.#limit;
     let given = 0;
     for (let turn = 0; turn < this.#limit; turn++) if (this.#taken(queue, turn, now)) given++;
@@ -213,12 +187,6 @@ export class Turns {
       const turn = seat && this.#turns[this.#turnOf(seat)];
       if (turn) this.#end(turn);
     }
-  }
-
-  /** The machine on the screen, if it has input to answer. @param {number} now */
-  #answers(now) {
-    const seat = this.#answering;
-    return seat && seat.place >= 0 && seat.answer > 0 && now < seat.answerUntil ? seat : null;
   }
 
   /** @param {Turn} turn that somebody else needs */

@@ -1,8 +1,8 @@
 //! The run queue: which VM a worker runs next, and how it sleeps when there is none.
 
-use crate::share::{AFFINITY_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, SLICE_US};
+use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, MOST_CREDIT_US, Priority, ROOM_EVERY_US, ROOM_US, SLICE_US};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::word::{HOLD, STOP, State, WAKE, Word};
+use crate::word::{ASKED, HOLD, STOP, State, WAKE, Word};
 use crate::{VMS, WORKERS};
 use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
@@ -23,6 +23,8 @@ struct Slot {
     deadline: AtomicU64,
     /// Until when the VM is preferred because of input.
     boosted_until: AtomicU64,
+    /// CPU time for which it is.
+    answer: AtomicU64,
 }
 
 /// What a VM wants after a slice.
@@ -59,6 +61,11 @@ pub struct RunQueue {
     keeper_until: AtomicU64,
     /// Least virtual time of those who want to run: who slept starts here, not with what he did not use.
     floor: AtomicU64,
+    /// The visible VM that got input last, plus one; 0: nobody.
+    asked: AtomicU32,
+    /// Until when its answer has room, and when the next may have some.
+    room_until: AtomicU64,
+    room_again: AtomicU64,
 }
 
 impl Slot {
@@ -71,6 +78,7 @@ impl Slot {
             virtual_time: AtomicU64::new(0),
             deadline: AtomicU64::new(NEVER),
             boosted_until: AtomicU64::new(0),
+            answer: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +91,7 @@ impl Slot {
             virtual_time: AtomicU64::new(0),
             deadline: AtomicU64::new(NEVER),
             boosted_until: AtomicU64::new(0),
+            answer: AtomicU64::new(0),
         }
     }
 
@@ -128,8 +137,13 @@ impl Slot {
     /// What the VM is sorted by: its virtual time, which is at least `floor`, without what it may borrow now.
     fn rank(&self, floor: u64, now: u64) -> u64 {
         let priority = self.priority();
-        let boost = if now < self.boosted_until.load(Relaxed) { priority.boost() } else { 0 };
+        let boost = if self.has_input(now) { priority.boost() } else { 0 };
         self.virtual_time.load(Relaxed).max(floor) + MOST_CREDIT_US - priority.lead() - boost
+    }
+
+    /// Whether the VM has input that it may not have answered yet.
+    fn has_input(&self, now: u64) -> bool {
+        self.answer.load(Relaxed) > 0 && now < self.boosted_until.load(Relaxed)
     }
 
     /// Whether the VM is parked with a deadline that some worker must watch; the deadline.
@@ -151,6 +165,9 @@ impl RunQueue {
             keeper: AtomicU32::new(0),
             keeper_until: AtomicU64::new(NEVER),
             floor: AtomicU64::new(0),
+            asked: AtomicU32::new(0),
+            room_until: AtomicU64::new(0),
+            room_again: AtomicU64::new(0),
         }
     }
 
@@ -165,6 +182,9 @@ impl RunQueue {
             keeper: AtomicU32::new(0),
             keeper_until: AtomicU64::new(NEVER),
             floor: AtomicU64::new(0),
+            asked: AtomicU32::new(0),
+            room_until: AtomicU64::new(0),
+            room_again: AtomicU64::new(0),
         }
     }
 
@@ -182,6 +202,7 @@ impl RunQueue {
                 slot.virtual_time.store(self.floor.load(Relaxed), Relaxed);
                 slot.deadline.store(NEVER, Relaxed);
                 slot.boosted_until.store(0, Relaxed);
+                slot.answer.store(0, Relaxed);
                 slot.change(|word| Some(word.without(HOLD)));
             }
             taken.is_some()
@@ -196,7 +217,7 @@ impl RunQueue {
 
     /// Frees the place of a VM that the caller [`hold`](Self::hold)s and that does not run.
     pub fn remove(&self, vm: usize) {
-        self.slots[vm].change(|word| Some(Word(word.to(State::Free).without(HOLD | STOP | WAKE).0)));
+        self.slots[vm].change(|word| Some(word.to(State::Free).without(HOLD | STOP | WAKE | ASKED)));
     }
 
     /// Says who looks at a VM.
@@ -208,22 +229,44 @@ impl RunQueue {
     /// rung and who must be notified.
     pub fn wake(&self, vm: usize, now: u64, interactive: bool) -> Option<usize> {
         let slot = &self.slots[vm];
-        if interactive {
-            slot.boosted_until.store(now + BOOST_FOR_US, Relaxed);
-        }
+        let running = if interactive { WAKE | ASKED } else { WAKE };
         let old = slot.change(|word| match word.state() {
             State::Parked => Some(word.to(State::Ready)),
-            State::Running => Some(word.with(WAKE)),
+            State::Running => Some(word.with(running)),
             // Written although it is the same: the slice that follows then sees the input.
             State::Ready => Some(word),
             State::Free | State::Stopped => None,
         })?;
+        if interactive {
+            // After the word: a slice that ends meanwhile is not taken for an answer.
+            slot.answer.store(ANSWER_US, Relaxed);
+            slot.boosted_until.store(now + BOOST_FOR_US, Relaxed);
+            if slot.priority() == Priority::Visible {
+                self.make_room(vm, now);
+            }
+        }
         if old.state() == State::Parked { self.rouse_for(slot, old) } else { None }
     }
 
-    /// A VM's input is answered: it is not preferred any more, and what it did not borrow is there for the next.
-    pub fn calm(&self, vm: usize) {
-        self.slots[vm].boosted_until.store(0, Relaxed);
+    /// The answer of a visible VM has room for a while, if the last one that had is some time ago.
+    fn make_room(&self, vm: usize, now: u64) {
+        self.asked.store(vm as u32 + 1, Relaxed);
+        if now >= self.room_again.load(Relaxed) {
+            self.room_until.store(now + ROOM_US, Relaxed);
+            self.room_again.store(now + ROOM_EVERY_US, Relaxed);
+        }
+    }
+
+    /// The visible VM that works on an answer to input, or wants to, while this has room: a processor fewer should be shared
+    /// by VMs, so that the page, which shows the answer, has one.
+    #[must_use]
+    pub fn answering(&self, now: u64) -> Option<usize> {
+        let vm = (self.asked.load(Relaxed) as usize).checked_sub(1)?;
+        let slot = &self.slots[vm];
+        let word = slot.word();
+        let works = word.state() == State::Running || slot.wants(word, now);
+        let room = now < self.room_until.load(Relaxed);
+        (room && works && slot.priority() == Priority::Visible && slot.has_input(now)).then_some(vm)
     }
 
     /// Pauses a VM: no slice begins after this. It may still run one that has begun.
@@ -284,7 +327,7 @@ impl RunQueue {
             slot.attached.fetch_and(!(1 << worker), Relaxed);
             let stopped = slot.change(|word| {
                 let its = word.state() == State::Running && word.worker() == worker;
-                its.then(|| word.to(State::Stopped).without(WAKE))
+                its.then(|| word.to(State::Stopped).without(WAKE | ASKED))
             });
             lost = lost.or(stopped.map(|_| vm));
         }
@@ -305,12 +348,30 @@ impl RunQueue {
         fence(SeqCst);
     }
 
+    /// Whether a worker between two slices should rest for a moment, because another runs an answer that has room, and no
+    /// more than `most` workers should run beside the page. Nobody rests where all VMs can run at a time. A worker that
+    /// rests does not sleep: it looks again soon.
+    #[must_use]
+    pub fn rests(&self, most: usize, now: u64) -> bool {
+        let Some(vm) = self.answering(now) else { return false };
+        if self.slots[vm].word().state() != State::Running {
+            return false;
+        }
+        let (mut running, mut waiting) = (0, 0);
+        for slot in &self.slots {
+            let word = slot.word();
+            running += usize::from(word.state() == State::Running);
+            waiting += usize::from(slot.wants(word, now));
+        }
+        running >= most && running + waiting > most + 1
+    }
+
     /// Takes the VM that comes first, if one wants to run. The worker must give it back with [`done`](Self::done).
     pub fn next(&self, worker: usize, now: u64) -> Option<usize> {
         loop {
             let (vm, word) = self.first(worker, now)?;
             let slot = &self.slots[vm];
-            let taken = word.to(State::Running).of(worker).without(WAKE);
+            let taken = word.to(State::Running).of(worker).without(WAKE | ASKED);
             if slot.word.compare_exchange(word.0, taken.0, AcqRel, Relaxed).is_err() {
                 continue;
             }
@@ -331,13 +392,18 @@ impl RunQueue {
         slot.virtual_time.store(time, Relaxed);
         let deadline = if let Next::Parked(Some(at)) = next { at } else { NEVER };
         slot.deadline.store(deadline, Relaxed);
+        let answer = slot.answer.load(Relaxed);
         let old = slot.change(|word| {
+            if answer > 0 {
+                let left = if word.has(ASKED) { ANSWER_US } else { answer.saturating_sub(used) };
+                slot.answer.store(left, Relaxed);
+            }
             let state = match next {
                 Next::Stopped => State::Stopped,
                 Next::Parked(_) if !word.has(WAKE) => State::Parked,
                 Next::Ready | Next::Parked(_) => State::Ready,
             };
-            Some(word.to(state).without(WAKE))
+            Some(word.to(state).without(WAKE | ASKED))
         });
         old.is_some_and(|word| word.has(HOLD))
     }

@@ -10,6 +10,13 @@ pub const SLICE_US: u64 = 6_000;
 
 /// How long after input a visible VM is preferred.
 pub const BOOST_FOR_US: u64 = 100_000;
+/// What it may run meanwhile until it has its share again: a busy one would borrow all that it can, and its next key would
+/// find nothing to borrow.
+pub const ANSWER_US: u64 = 12_000;
+/// How long an answer has a processor less to share with others, so that the page can show it, and how often at most: a
+/// moving mouse must not slow the others down.
+pub const ROOM_US: u64 = 25_000;
+pub const ROOM_EVERY_US: u64 = 75_000;
 /// By how much, in virtual time.
 const BOOST_US: u64 = 24_000;
 /// What it is worth not to move a VM to another worker: its compiled code is there.
@@ -23,7 +30,8 @@ pub(crate) const MOST_CREDIT_US: u64 = Priority::Visible.lead() + BOOST_US + AFF
 /// that waits may have borrowed all that it can, and two slices (one that it began then and one beside a slice of the
 /// VM that was behind it); now it waits until the other has caught up, has borrowed as much, and has ended its slice.
 ///
-/// With `n` VMs on `w` workers a ready VM therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice.
+/// With `n` VMs on `w` workers a ready VM therefore waits at most `(n - 1) × STARVATION_BOUND_US / w`, plus a slice; while input
+/// never ends one of the workers rests a third of the time ([`ROOM_US`]), and counts as much less.
 pub const STARVATION_BOUND_US: u64 = 2 * MOST_CREDIT_US + 3 * SLICE_US;
 
 /// Who looks at, or listens to, a VM.

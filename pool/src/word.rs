@@ -1,10 +1,10 @@
 //! The word of a VM in the run queue: all of the protocol's state, so that every step is one compare-and-swap.
 //!
 //! ```text
-//!  31           16 15       8   7     6      5      4   3        0
-//! ┌───────────────┬──────────┬─────┬──────┬──────┬──────┬──────────┐
-//! │ generation    │ worker   │  0  │ HOLD │ STOP │ WAKE │ state    │
-//! └───────────────┴──────────┴─────┴──────┴──────┴──────┴──────────┘
+//!  31           16 15       8    7      6      5      4   3        0
+//! ┌───────────────┬──────────┬───────┬──────┬──────┬──────┬──────────┐
+//! │ generation    │ worker   │ ASKED │ HOLD │ STOP │ WAKE │ state    │
+//! └───────────────┴──────────┴───────┴──────┴──────┴──────┴──────────┘
 //! ```
 //!
 //! The worker is the one that runs the VM, or that ran it last.
@@ -35,6 +35,8 @@ pub const WAKE: u32 = 1 << 4;
 pub const STOP: u32 = 1 << 5;
 /// Somebody wants the VM for himself, between two slices: nobody may pick it.
 pub const HOLD: u32 = 1 << 6;
+/// Input came while the VM ran: the slice need not have seen it.
+pub const ASKED: u32 = 1 << 7;
 
 const STATE: u32 = 0xf;
 const WORKER: u32 = 0xff << 8;

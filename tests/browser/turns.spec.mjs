@@ -72,6 +72,41 @@ for (const seen of [true, false]) test(`input of a busy machine ${seen ? "on the
   else assert.ok(most > 18, `${most}`);
 });
 
+test("beside an answer to input a processor is left to the page", async () => {
+  const world = new World(2);
+  const vms = times(6, () => world.boot());
+  vms[0].look(VISIBLE);
+  await world.pass(2000);
+  const slices = vms[0].begun.length;
+  vms[0].key();
+  // The slice that answers may begin beside one that is not over yet.
+  while (vms[0].begun.length === slices) await world.pass(0.5);
+  await world.pass(6);
+  let alone = 0;
+  for (let i = 0; i < 10; i++) {
+    await world.pass(0.5);
+    if (world.running < 2) alone++;
+  }
+  assert.ok(alone >= 9, `${alone}`);
+  await world.pass(60);
+  assert.equal(world.running, 2);
+});
+
+test("input without end slows the others down a little only", async () => {
+  const world = new World(2);
+  const vms = times(8, () => world.boot());
+  vms[0].look(VISIBLE);
+  const again = () => {
+    vms[0].key();
+    world.later(again, 16);
+  };
+  again();
+  await world.pass(1000);
+  const shares = await world.shares(8000);
+  assertEven(shares, 0.05);
+  assert.ok(total(shares) > 0.75 * 2 * 8000, `${total(shares)}`);
+});
+
 test("a machine on the screen that used less than its share does not wait for the end of others' turns", async () => {
   const world = new World(2);
   times(4, () => world.boot());

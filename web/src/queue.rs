@@ -79,10 +79,16 @@ pub fn queue_wake(vm: u32, now: f64, interactive: bool) -> i32 {
     worker(QUEUE.wake(place(vm), us(now), interactive))
 }
 
-/// The VM's input is answered.
+/// The VM on the screen that answers input while that has room, so that a processor is for the page, or -1.
 #[wasm_bindgen]
-pub fn queue_calm(vm: u32) {
-    QUEUE.calm(place(vm));
+pub fn queue_answering(now: f64) -> i32 {
+    QUEUE.answering(us(now)).map_or(-1, |vm| vm as i32)
+}
+
+/// Whether a worker should rest for a moment beside an answer, where `most` workers leave a processor to the page.
+#[wasm_bindgen]
+pub fn queue_rests(most: u32, now: f64) -> bool {
+    QUEUE.rests(most as usize, us(now))
 }
 
 /// No slice begins after this.

@@ -127,6 +127,21 @@ fn a_wake_beside_a_slice_that_parks() {
 }
 
 #[test]
+fn a_key_beside_the_end_of_a_slice() {
+    model(3, || {
+        let pool = Pool::new(1);
+        assert_eq!(pool.queue.next(0, 0), Some(0));
+        // From an earlier key.
+        pool.queue.slots[0].answer.store(1, Relaxed);
+        let page = pool.clone();
+        let page = thread::spawn(move || page.queue.wake(0, 0, true));
+        pool.queue.done(0, Next::Ready, 1);
+        page.join().unwrap();
+        assert_eq!(pool.queue.slots[0].answer.load(Relaxed), ANSWER_US, "the slice had not seen the key");
+    });
+}
+
+#[test]
 fn a_resume_beside_a_slice_that_parks() {
     model(3, || {
         let pool = Pool::new(1);

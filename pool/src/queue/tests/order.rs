@@ -1,7 +1,7 @@
 //! Who comes first.
 
 use super::*;
-use crate::share::{AFFINITY_US, BOOST_FOR_US, SLICE_US};
+use crate::share::{AFFINITY_US, ANSWER_US, BOOST_FOR_US, ROOM_EVERY_US, ROOM_US, SLICE_US};
 
 /// Runs `slices` full slices on one worker; how many each VM got.
 fn turns(queue: &RunQueue, slices: usize, now: u64) -> [usize; VMS] {
@@ -91,9 +91,106 @@ fn input_of_the_visible_vm_is_answered_first_for_a_moment() {
         queue.wake(0, 1_000, true);
         assert_eq!(queue.first(0, 1_000).map(|(vm, _)| vm == 0), Some(input_first), "{priority:?}");
         assert_eq!(queue.first(0, 1_000 + BOOST_FOR_US).map(|(vm, _)| vm), Some(1), "{priority:?}");
-        queue.calm(0);
-        assert_eq!(queue.first(0, 1_000).map(|(vm, _)| vm), Some(1), "{priority:?}");
     }
+}
+
+#[test]
+fn a_busy_vm_that_ran_its_answer_has_its_share_again() {
+    let queue = started(1, 2);
+    queue.set_priority(0, Priority::Visible);
+    queue.set_priority(1, Priority::Visible);
+    assert_eq!(slice(&queue, 0, 0, Next::Ready, 10_000), Some(0));
+    queue.wake(0, 0, true);
+    let got = turns(&queue, 3, 0);
+    assert_eq!(got[..2], [(ANSWER_US / SLICE_US) as usize, 1]);
+    // What it did not borrow is there for the next key.
+    queue.wake(0, 0, true);
+    assert_eq!(queue.next(0, 0), Some(0));
+}
+
+#[test]
+fn a_slice_that_began_before_the_input_is_no_part_of_the_answer() {
+    let queue = started(2, 1);
+    queue.set_priority(0, Priority::Visible);
+    assert_eq!(queue.next(0, 0), Some(0));
+    queue.wake(0, 1_000, true);
+    queue.done(0, Next::Ready, ANSWER_US);
+    assert_eq!(queue.answering(1_000), Some(0));
+    assert_eq!(slice(&queue, 0, 1_000, Next::Ready, ANSWER_US - 1), Some(0));
+    assert_eq!(queue.answering(1_000), Some(0), "there is a little left");
+    assert_eq!(slice(&queue, 0, 1_000, Next::Ready, 1), Some(0));
+    assert_eq!(queue.answering(1_000), None);
+}
+
+#[test]
+fn only_who_is_looked_at_and_works_on_its_input_answers() {
+    let queue = started(1, 2);
+    assert_eq!(queue.answering(0), None, "no input");
+    queue.wake(1, 0, true);
+    assert_eq!(queue.answering(0), None, "nobody looks at it");
+    queue.set_priority(1, Priority::Visible);
+    queue.wake(1, 0, false);
+    assert_eq!(queue.answering(0), None, "a frame of the network");
+    queue.wake(1, 0, true);
+    assert_eq!(queue.answering(0), Some(1), "it waits");
+    assert_eq!(queue.next(0, 0), Some(1));
+    assert_eq!(queue.answering(0), Some(1), "it runs");
+    queue.done(1, Next::Parked(Some(10)), 1);
+    assert_eq!(queue.answering(0), None, "it sleeps");
+    assert_eq!(queue.answering(10), Some(1), "it goes on");
+    queue.stop(1);
+    assert_eq!(queue.answering(10), None, "it is paused");
+    queue.resume(1);
+    assert_eq!(queue.answering(10), Some(1));
+    queue.set_priority(1, Priority::Background);
+    assert_eq!(queue.answering(10), None, "nobody looks at it any more");
+}
+
+#[test]
+fn a_worker_rests_beside_an_answer_when_others_wait() {
+    let queue = started(3, 4);
+    queue.set_priority(0, Priority::Visible);
+    queue.wake(0, 0, true);
+    assert!(!queue.rests(2, 0), "it waits itself");
+    assert_eq!(queue.next(0, 0), Some(0));
+    assert!(!queue.rests(2, 0), "there is room beside another");
+    assert!(queue.rests(1, 0));
+    assert!(queue.next(1, 0).is_some());
+    assert!(queue.rests(2, 0));
+    assert!(!queue.rests(3, 0), "there are more processors than workers");
+    assert!(!queue.rests(2, ROOM_US), "for a while only");
+    queue.done(0, Next::Ready, 1);
+    assert!(!queue.rests(1, 0), "between two slices");
+    assert_eq!(slice(&queue, 0, 0, Next::Ready, ANSWER_US), Some(0));
+    assert_eq!(queue.next(0, 0), Some(0), "it may run ahead of the others");
+    assert!(!queue.rests(2, 0), "but it is answered");
+}
+
+#[test]
+fn nobody_rests_where_all_run_at_a_time() {
+    let queue = started(2, 2);
+    queue.set_priority(0, Priority::Visible);
+    queue.wake(0, 0, true);
+    assert_eq!(queue.next(0, 0), Some(0));
+    assert!(!queue.rests(1, 0));
+    let third = queue.add().unwrap();
+    queue.attach(0, third);
+    queue.resume(third);
+    assert!(queue.rests(1, 0));
+}
+
+#[test]
+fn input_without_end_has_room_for_a_part_of_the_time_only() {
+    let queue = started(1, 1);
+    queue.set_priority(0, Priority::Visible);
+    let mut room = 0;
+    for now in 0..ROOM_EVERY_US * 4 {
+        if now % 8_000 == 0 {
+            queue.wake(0, now, true);
+        }
+        room += u64::from(queue.answering(now).is_some());
+    }
+    assert_eq!(room, 4 * ROOM_US);
 }
 
 #[test]
@@ -169,21 +266,24 @@ fn unknown_priorities_count_as_background() {
     }
 }
 
-/// The worst that can happen to a VM: it has borrowed all that it can, is then looked at no more, and one that has
-/// borrowed nothing yet gets input.
+/// The worst that can happen to a VM: it has borrowed all that it can, key by key, is then looked at no more, and
+/// one that has borrowed nothing yet gets as many.
 #[test]
 fn a_vm_in_debt_waits_no_longer_than_the_bound() {
     let queue = started(1, 3);
     slice(&queue, 0, 0, Next::Parked(None), 1);
     queue.set_priority(1, Priority::Visible);
     queue.wake(1, 0, true);
-    while slice_of(&queue, 1) {}
+    while slice_of(&queue, 1) {
+        queue.wake(1, 0, true);
+    }
     queue.stop(2);
     queue.set_priority(1, Priority::Background);
     queue.set_priority(0, Priority::Visible);
     queue.wake(0, 0, true);
     let mut waited = 0;
     while slice_of(&queue, 0) {
+        queue.wake(0, 0, true);
         waited += SLICE_US;
     }
     // More than what the other alone may borrow.

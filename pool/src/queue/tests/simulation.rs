@@ -1,7 +1,7 @@
 //! A simulated pool: virtual time, seeded chance, and each call of a worker's loop as an event of its own, so that
 //! other workers and the page get between any two of them.
 
-use super::trace::{Event as Traced, Figures, Limits, What, check};
+use super::trace::{Event as Traced, Figures, Limits, REST_US, What, check};
 use super::*;
 use crate::{SLICE_US, STARVATION_BOUND_US};
 use std::collections::BinaryHeap;
@@ -203,6 +203,11 @@ impl Pool {
                         self.queue.attach(worker, place);
                         self.record(What::Attached { vm, worker });
                     }
+                }
+                // As on a machine with as many processors as workers.
+                if self.queue.rests(self.workers.len() - 1, self.now) {
+                    self.record(What::Rests { worker });
+                    return self.step_at(worker, self.now + REST_US, Step::Next);
                 }
                 match self.queue.next(worker, self.now) {
                     Some(place) => self.begin(worker, place),

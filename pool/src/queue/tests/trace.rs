@@ -1,5 +1,6 @@
 //! A trace of scheduling events and its checker, which knows the promises of the queue and none of its code.
 
+use crate::share::{ROOM_EVERY_US, ROOM_US};
 use crate::{Next, SLICE_US, STARVATION_BOUND_US};
 use std::string::String;
 use std::vec::Vec;
@@ -12,8 +13,8 @@ pub enum What {
     Resumed { vm: usize },
     /// No slice may begin from here on.
     Stopped { vm: usize },
-    /// It has input.
-    Woken { vm: usize },
+    /// It has input, maybe of somebody who waits for the answer.
+    Woken { vm: usize, interactive: bool },
     /// Somebody has it for himself.
     Held { vm: usize },
     /// And gives it back.
@@ -32,9 +33,14 @@ pub enum What {
     Asleep { worker: usize },
     /// It sleeps no more.
     Awake { worker: usize },
+    /// It does nothing for [`REST_US`], and leaves its processor to the page.
+    Rests { worker: usize },
     /// It is gone, and forgets the VMs that it knew.
     Died { worker: usize },
 }
+
+/// For how long a worker rests at once.
+pub const REST_US: u64 = 1_000;
 
 /// An event and when it happened, in microseconds.
 pub type Event = (u64, What);
@@ -45,10 +51,14 @@ struct Vm {
     stopped: bool,
     held: bool,
     running: Option<(usize, u64)>,
+    /// Its worker died, which nobody knows yet.
+    dying: bool,
     /// Workers that know it, a bit each.
     known: u32,
     /// It was woken since its last slice began, or wants to go on.
     owed: bool,
+    /// When it was last asked something.
+    asked: Option<u64>,
     deadline: Option<u64>,
     /// Since when it could run.
     waits: Option<u64>,
@@ -73,6 +83,8 @@ pub struct Figures {
     /// Times that a worker woke, and how many of these ran nothing before it slept again.
     pub wakeups: u64,
     pub idle_wakeups: u64,
+    /// Time in which a worker rested.
+    pub rested: u64,
     /// Longest time that a VM waited while a worker slept.
     pub longest_beside_sleeper: u64,
     /// Longest wait.
@@ -86,7 +98,7 @@ pub struct Figures {
 impl core::fmt::Display for Figures {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{} slices, {} wake-ups ({} of them for nothing), ", self.slices, self.wakeups, self.idle_wakeups)?;
-        write!(f, "waits: {} us at most, ", self.longest_wait)?;
+        write!(f, "rested {} ms, waits: {} us at most, ", self.rested / 1000, self.longest_wait)?;
         write!(f, "{} beside a sleeper, {} of another VM", self.longest_beside_sleeper, self.most_of_another)
     }
 }
@@ -127,6 +139,10 @@ pub fn check(trace: &[Event], limits: Limits) -> Result<Figures, String> {
     }
     for vm in 0..checker.vms.len() {
         checker.waited(vm, last).map_err(|wrong| format!("at the end: VM {vm} {wrong}"))?;
+    }
+    let (begun, rested) = (trace.first().map_or(0, |(at, _)| *at), checker.figures.rested);
+    if rested > ((last - begun) / ROOM_EVERY_US + 1) * (ROOM_US + REST_US) {
+        return Err(format!("workers rested for {rested} in {}", last - begun));
     }
     checker.figures.cpu = checker.vms.iter().map(|vm| vm.cpu).collect();
     Ok(checker.figures)
@@ -172,14 +188,17 @@ impl Checker {
                 self.most_alive = self.most_alive.max(self.vms.iter().filter(|vm| vm.alive).count() as u64);
             }
             What::Stopped { vm } => self.vms[vm].stopped = true,
-            What::Woken { vm } => self.vms[vm].owed |= self.vms[vm].alive,
+            What::Woken { vm, interactive } => {
+                self.vms[vm].owed |= self.vms[vm].alive;
+                self.vms[vm].asked = Some(now).filter(|_| interactive).or(self.vms[vm].asked);
+            }
             What::Held { vm } => {
                 ensure(!self.vms[vm].held, "held twice")?;
                 ensure(self.vms[vm].running.is_none(), "held while it runs")?;
                 self.vms[vm].held = true;
             }
             What::Released { vm } => self.vms[vm].held = false,
-            What::Removed { vm } | What::Lost { vm } => self.vms[vm].alive = false,
+            What::Removed { vm } | What::Lost { vm } => (self.vms[vm].alive, self.vms[vm].dying) = (false, false),
             What::Begin { vm, worker } => {
                 let state = &self.vms[vm];
                 ensure(state.alive, "it is closed")?;
@@ -208,6 +227,14 @@ impl Checker {
                 self.figures.idle_wakeups += u64::from(self.workers[worker].woke);
                 self.workers[worker] = Worker { asleep: Some(now), woke: false };
             }
+            What::Rests { worker } => {
+                let runs = |vm: &Vm| vm.running.is_some() || vm.dying;
+                let answers = |vm: &Vm| runs(vm) && vm.asked.is_some_and(|at| now - at <= ROOM_US);
+                ensure(self.vms.iter().any(answers), "nobody runs an answer")?;
+                ensure(self.vms.iter().all(|vm| vm.running.is_none_or(|(w, _)| w != worker)), "it is busy")?;
+                ensure(self.workers[worker].asleep.is_none(), "it sleeps")?;
+                self.figures.rested += REST_US;
+            }
             What::Awake { worker } => {
                 ensure(self.workers[worker].asleep.is_some(), "it did not sleep")?;
                 self.figures.wakeups += 1;
@@ -217,7 +244,7 @@ impl Checker {
                     vm.known &= !(1 << worker);
                     if let Some((_, since)) = vm.running.take_if(|(runner, _)| *runner == worker) {
                         vm.cpu += now - since;
-                        vm.alive = false;
+                        (vm.alive, vm.dying) = (false, true);
                     }
                 }
             }
@@ -239,7 +266,7 @@ impl Checker {
             }
             What::Resumed { vm }
             | What::Stopped { vm }
-            | What::Woken { vm }
+            | What::Woken { vm, .. }
             | What::Held { vm }
             | What::Released { vm }
             | What::Removed { vm }
@@ -250,7 +277,7 @@ impl Checker {
             }
             // What waits now for no other worker is not its fault.
             What::Died { worker } => self.workers[worker] = Worker::default(),
-            What::Asleep { .. } | What::Attached { .. } => {}
+            What::Asleep { .. } | What::Rests { .. } | What::Attached { .. } => {}
         }
         Ok(())
     }
@@ -269,8 +296,9 @@ impl Checker {
         if most > self.limits.starvation {
             return Err(format!("waited {} while another got {most}", now - since));
         }
-        // The steps between two slices take time as well.
-        let bound = (self.most_alive - 1) * self.limits.starvation / self.limits.workers + SLICE_US;
+        // One of several workers rests for a third of the time at most. The steps between two slices take time as well.
+        let thirds = if self.limits.workers > 1 { 3 * self.limits.workers - 1 } else { 3 };
+        let bound = (self.most_alive - 1) * self.limits.starvation * 3 / thirds + SLICE_US;
         if now - since > bound + bound / 20 {
             return Err(format!("waited {}", now - since));
         }
@@ -312,7 +340,7 @@ mod tests {
     fn the_checker_sees_what_is_wrong() {
         let late = 2 * SLICE_US;
         let asleep = (2, What::Asleep { worker: 0 });
-        let woken = What::Woken { vm: 0 };
+        let woken = What::Woken { vm: 0, interactive: false };
         let known = |rest: &[Event]| [&[RESUMED], &KNOWN[..], &[(0, BEGIN)], rest].concat();
         assert!(check(&known(&[(1, PARKED), asleep]), LIMITS).is_ok());
         refused(&[RESUMED, (0, BEGIN)], "does not know");
@@ -327,6 +355,14 @@ mod tests {
         ] {
             refused(&[RESUMED, KNOWN[0], (0, event), (2, BEGIN)], why);
         }
+        let (asked, rests) = (What::Woken { vm: 0, interactive: true }, What::Rests { worker: 1 });
+        assert!(check(&known(&[(1, asked), (2, rests)]), LIMITS).is_ok());
+        refused(&known(&[(1, woken), (2, rests)]), "nobody runs an answer");
+        refused(&known(&[(1, asked), (2 + ROOM_US, rests)]), "nobody runs an answer");
+        refused(&known(&[(1, asked), (2, PARKED), (2, rests)]), "nobody runs an answer");
+        refused(&known(&[(1, asked), (2, What::Rests { worker: 0 })]), "it is busy");
+        let long = [&[(1, asked)], &[(2, rests); 60][..]].concat();
+        refused(&known(&long), "rested for");
         // Wakes while it runs and while it is parked; a deadline.
         let end = (late + 9, What::Asleep { worker: 1 });
         refused(&known(&[(1, woken), (1, PARKED), asleep, end]), "at the end");

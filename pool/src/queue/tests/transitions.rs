@@ -190,6 +190,7 @@ fn a_new_vm_inherits_nothing_from_the_last_one_of_its_place() {
     assert_eq!(queue.add(), Some(0));
     queue.resume(0);
     assert_eq!(queue.slots[0].priority(), Priority::Background);
+    assert!(!queue.slots[0].has_input(0));
     assert_eq!(slice(&queue, 0, 1, Next::Parked(None), 1), Some(1), "worker 0 does not know the new one");
     assert_eq!(queue.next(0, 1), None);
     queue.attach(0, 0);

@@ -116,7 +116,7 @@ impl Pool {
     }
 
     fn wake(&mut self, vm: usize, interactive: bool) {
-        self.record(What::Woken { vm });
+        self.record(What::Woken { vm, interactive });
         let roused = self.queue.wake(self.vms[vm].place, self.now, interactive);
         self.notify(roused);
     }

@@ -115,7 +115,7 @@ fn the_visible_vm_answers_while_eight_others_are_busy() {
 
 #[test]
 fn the_visible_vm_answers_while_it_is_busy_itself() {
-    // A busy VM among eight gets its turn every 24 ms; looked at, it must not be worse off than 50 ms.
+    // A busy VM among eight gets its turn every 24 ms; one with input goes first when a slice ends, its own or another.
     let mut pool = Pool::new(2, &[Guest::Busy; 8], 5, Disturbance::default());
     pool.queue.set_priority(0, Priority::Visible);
     for _ in 0..400 {
@@ -123,7 +123,7 @@ fn the_visible_vm_answers_while_it_is_busy_itself() {
         pool.run(at);
         let key = pool.now;
         pool.vms[0].keys.push(key);
-        pool.trace.push((key, What::Woken { vm: 0 }));
+        pool.trace.push((key, What::Woken { vm: 0, interactive: true }));
         let roused = pool.queue.wake(0, key, true);
         pool.notify(roused);
     }
@@ -132,7 +132,7 @@ fn the_visible_vm_answers_while_it_is_busy_itself() {
     pool.latencies.sort_unstable();
     let p95 = pool.latencies[pool.latencies.len() * 95 / 100];
     println!("keys of a busy VM among 8: p95 {p95} us, spread {:.3}", spread(&figures.cpu));
-    assert!(p95 < 50_000, "p95 {p95}");
+    assert!(p95 <= STRICT, "p95 {p95}");
     assert!(spread(&figures.cpu) < 1.1, "{:?}", figures.cpu);
 }
 
