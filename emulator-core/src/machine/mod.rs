@@ -160,7 +160,8 @@ impl Machine {
         }
         let end = self.instructions().saturating_add(instructions);
         let began = self.host_clock.map_or(0, |clock| clock());
-        self.board.clock.begin_slice(self.instructions(), host_now);
+        let at_once = self.asleep_since.is_some() || self.host_clock.is_none();
+        self.board.clock.begin_slice(self.instructions(), host_now, at_once);
         let begun = self.now();
         let mut look_at = self.host_clock.map_or(u64::MAX, |_| self.board.clock.next_look(self.instructions()));
         if let Some(since) = self.asleep_since.take() {
