@@ -2,8 +2,9 @@
 //!
 //! Inside a run slice virtual time is a linear function of the instruction count. The deterministic clock
 //! never looks at the host; the realtime clock is put on the host's time when the guest wakes up and, where the host has
-//! a clock to look at, often follows it within a slice, faster for a while where the guest had to wait for its turn. It learns how long an instruction takes, which varies
-//! a hundredfold between a guest that talks to devices and a loop in the fast tier.
+//! a clock to look at, often follows it within a slice, faster for a while where the guest had to wait for its turn. It
+//! learns how long an instruction takes, which varies a hundredfold between a guest that talks to devices and a loop in
+//! the fast tier.
 
 use crate::time::{SECOND, VirtTime};
 use serde::{Deserialize, Serialize};
@@ -67,11 +68,12 @@ impl Clock {
         DETERMINISTIC_NS << FRACTION
     }
 
-    /// Whether a clock from a snapshot can be one.
+    /// Whether a clock from a snapshot of a machine at `count` instructions can be one.
     #[must_use]
-    pub fn is_sound(&self) -> bool {
+    pub fn is_sound(&self, count: u64) -> bool {
         let limit = 1 << 60;
-        (1..=1 << 24).contains(&self.rate)
+        count.saturating_sub(self.base_count).checked_mul(self.rate).is_some()
+            && (1..=1 << 24).contains(&self.rate)
             && (1..=1 << 20).contains(&self.pace)
             && self.base_time < limit
             && self.base_count < limit
@@ -212,6 +214,13 @@ mod tests {
         c.skip_to(1000, 1_000_000);
         c.begin_slice(1000, 77, true);
         assert_eq!(c.time_at(1001), 1_000_008);
+    }
+
+    #[test]
+    fn a_clock_whose_time_does_not_fit_is_none() {
+        let c = Clock { rate: 1 << 24, ..Clock::new(ClockMode::Realtime) };
+        assert!(c.is_sound(1 << 39));
+        assert!(!c.is_sound(1 << 40) && !c.is_sound(1 << 59));
     }
 
     #[test]

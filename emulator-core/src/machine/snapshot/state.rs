@@ -190,7 +190,8 @@ impl Machine {
             "they are at other addresses",
         )?;
         expect(state.network.is_some() == self.board.network.is_some(), "network card", "it is not the same")?;
-        expect(rest.clock.is_sound(), "clock", "its pace or time is impossible")?;
+        let count = state.cpus.iter().map(|cpu| cpu.icount).max().unwrap_or(0);
+        expect(rest.clock.is_sound(count), "clock", "its pace or time is impossible")?;
         expect(rest.events.is_sound(), "events", "they are not those of this version")?;
         expect(rest.clock.mode() == self.board.clock.mode(), "clock", "it is another kind")?;
         expect(state.ide.is_sound(), "disks", "a command is impossible")?;
