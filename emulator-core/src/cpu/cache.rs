@@ -27,16 +27,18 @@ const MAX_OPS: usize = 2 << 20;
 pub struct Block {
     /// First op.
     pub start: u32,
-    /// Number of ops.
-    pub ops: u16,
     /// Bytes of code.
     pub bytes: u16,
+    /// Number of ops.
+    pub ops: u8,
     /// Instructions (at least the number of ops).
-    pub instructions: u16,
+    pub instructions: u8,
     /// Where in the memory block it was decoded from, or [`NONE`] when that was overwritten.
     pub offset: u32,
     /// Mode in which it was decoded.
-    pub mode: u16,
+    pub mode: u8,
+    /// How often control came here from another page or by an indirect jump, as far as that is counted.
+    pub arrivals: Cell<u16>,
     /// Executions until it is hot; 0 for a block with translated code.
     pub heat: Cell<u32>,
     /// Place of its region, or [`NONE`].
@@ -119,6 +121,14 @@ fn jump_slot(lin: u32) -> usize {
     ((lin ^ lin >> 13) as usize) & (JUMP_ENTRIES - 1)
 }
 
+impl Block {
+    /// Counts that control came here by no link.
+    #[inline(always)]
+    pub fn arrive(&self) {
+        self.arrivals.set(self.arrivals.get().saturating_add(1));
+    }
+}
+
 impl CodeCache {
     /// The block for a linear address in a mode, if it is remembered and the page's entry in the fetch TLB, `fetch`, still
     /// leads there.
@@ -167,7 +177,7 @@ impl CodeCache {
     /// Adds a block whose ops were appended from `start` on.
     pub fn insert(&mut self, offset: u32, mode: u32, start: u32, bytes: u32, instructions: u32) -> u32 {
         let id = self.blocks.len() as u32;
-        let ops = (self.ops.len() - start as usize) as u16;
+        let ops = (self.ops.len() - start as usize) as u8;
         let key = u64::from(offset) | u64::from(mode) << 32;
         let region = self.jit.as_ref().and_then(|jit| jit.place(key));
         let heat = match (region, &self.jit) {
@@ -179,9 +189,10 @@ impl CodeCache {
             start,
             ops,
             bytes: bytes as u16,
-            instructions: instructions as u16,
+            instructions: instructions as u8,
             offset,
-            mode: mode as u16,
+            mode: mode as u8,
+            arrivals: Cell::new(0),
             heat: Cell::new(heat),
             region: Cell::new(region.unwrap_or(NONE)),
             links: [NONE; 2],
@@ -211,8 +222,12 @@ impl CodeCache {
             return None;
         };
         let (mode, by_offset) = (u32::from(block.mode), &self.by_offset);
-        let executed = |offset: u32| by_offset.contains_key(&(u64::from(offset) | u64::from(mode) << 32));
-        match jit.hot(mem, model, block.offset, mode, executed) {
+        let blocks = &self.blocks;
+        let arrivals = |offset: u32| {
+            let id = by_offset.get(&(u64::from(offset) | u64::from(mode) << 32))?;
+            blocks.get(*id as usize).map(|block| block.arrivals.get().into())
+        };
+        match jit.hot(mem, model, block.offset, mode, arrivals) {
             Hot::Runs(place) => {
                 block.region.set(place);
                 return Some(place);

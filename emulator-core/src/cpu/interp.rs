@@ -104,11 +104,13 @@ impl Cpu {
             return Ok(linked);
         }
         let lin = target.wrapping_add(self.derived.base[1] as u32);
-        code.jump(lin, bounds.mode, self.tlb.fetch[tlb::slot(lin, bounds.user)]).ok_or(Leave::Unknown {
-            from: id,
-            slot,
-            rip,
-        })
+        let Some(to) = code.jump(lin, bounds.mode, self.tlb.fetch[tlb::slot(lin, bounds.user)]) else {
+            return Err(Leave::Unknown { from: id, slot, rip });
+        };
+        if let Some(block) = code.blocks.get(to as usize) {
+            block.arrive();
+        }
+        Ok(to)
     }
 
     /// Whether block `id` at `rip` may run now.

@@ -57,6 +57,8 @@ impl Cpu {
         let mut from = NOWHERE;
         // The next block is interpreted although it has translated code.
         let mut interpret = false;
+        // Translated code left for the next block.
+        let mut left = false;
         loop {
             self.sync_tlb(bus);
             if bus.mem().has_stale_code() {
@@ -106,7 +108,12 @@ impl Cpu {
                     continue;
                 }
             };
-            self.link(code, from, id);
+            // What the interpreter or a region left for from elsewhere; not what an interrupt or a slice's end cut.
+            let linked = self.link(code, from, id);
+            if !linked && (from.0 != NONE || left) {
+                code.blocks[id as usize].arrive();
+            }
+            left = false;
             from = NOWHERE;
             let heat = &code.blocks[id as usize].heat;
             if heat.get() == 0 && !std::mem::take(&mut interpret) && self.icount >= code.calm_until {
@@ -116,6 +123,7 @@ impl Cpu {
                     (Some(place), Some(jit)) => match self.run_region(bus, jit, place, offset, until) {
                         leave::STEP if self.icount < until => self.step(bus, code),
                         leave::FUEL => interpret = true,
+                        leave::LOOKUP => left = true,
                         _ => {}
                     },
                     // The block may be gone.
@@ -232,10 +240,12 @@ impl Cpu {
 
     /// Enters a link between two blocks of one linear page in flat code: it then holds wherever the page is
     /// mapped.
-    fn link(&self, code: &mut CodeCache, (from, slot, rip): (u32, u8, u32), to: u32) {
-        if slot < 2 && self.derived.mode & mode::FLAT != 0 && rip >> 12 == self.rip as u32 >> 12 {
+    fn link(&self, code: &mut CodeCache, (from, slot, rip): (u32, u8, u32), to: u32) -> bool {
+        let inside = slot < 2 && self.derived.mode & mode::FLAT != 0 && rip >> 12 == self.rip as u32 >> 12;
+        if inside {
             code.link(from, slot, to);
         }
+        inside
     }
 
     /// The bytes at `rip`, as far as they can be fetched. A fault at the very first missing byte is the

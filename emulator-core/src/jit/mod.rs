@@ -169,6 +169,8 @@ pub struct Counters {
 const BATCH: usize = 24;
 /// A block that waits for its region is looked at again after so many executions.
 const PATIENCE: u32 = 400;
+/// One arrival in so many executions (as a power of two) makes an entry.
+const ARRIVES_SHIFT: u32 = 6;
 /// Slots in use at which everything is dropped and translation starts afresh.
 const MAX_SLOTS: u32 = 40_000;
 /// Bytes of modules at which the same happens.
@@ -206,7 +208,9 @@ impl JumpCache {
         let entry = &mut self.entries[((lin ^ lin >> 12) & (JUMPS - 1)) as usize];
         let new =
             [u64::from(lin) | u64::from(mode) << 32, u64::from(offset.wrapping_sub(lin)) | u64::from(place) << 32];
-        let found = if *entry == new { 0 } else { 1 + usize::from(entry[0] == new[0]) };
+        // Word by word: what was stored by words and is loaded as one vector waits for the stores.
+        let [address, region] = *entry;
+        let found = if address != new[0] { 1 } else { 2 * usize::from(region != new[1]) };
         *entry = new;
         found
     }
@@ -327,15 +331,15 @@ impl Jit {
         mode_bits & needed == needed && mode_bits & mode::VM86 == 0
     }
 
-    /// A block at `offset` of the memory block is hot. `executed` tells which offsets of the memory block were
-    /// executed in this mode.
+    /// A block at `offset` of the memory block is hot. `arrivals` tells of offsets of the memory block where blocks were
+    /// executed in this mode how often control came there from elsewhere.
     pub fn hot(
         &mut self,
         mem: &mut Memory,
         model: CpuModel,
         offset: u32,
         mode_bits: u32,
-        executed: impl Fn(u32) -> bool,
+        arrivals: impl Fn(u32) -> Option<u32>,
     ) -> Hot {
         let key = u64::from(offset) | u64::from(mode_bits) << 32;
         if let Some(place) = self.place(key) {
@@ -363,7 +367,15 @@ impl Jit {
         let mut page = vec![0; 4096];
         let start = offset & !0xfff;
         mem.block().read(start, &mut page);
-        let known = |at: u32| all || at == offset & 0xfff || executed(start + at);
+        // Where control often arrives the region can be entered; what is entered from its own blocks alone, loops above all,
+        // is better compiled without.
+        let often = (self.heat.threshold >> ARRIVES_SHIFT).max(1);
+        let known = |at: u32| match arrivals(start + at) {
+            Some(times) if times >= often => region::Known::Arrives,
+            Some(_) => region::Known::Executed,
+            None if all || at == offset & 0xfff => region::Known::Executed,
+            None => region::Known::No,
+        };
         let Some(region) = region::form(&page, offset & 0xfff, mode_bits, model, &known) else {
             return Hot::Later(u32::MAX);
         };

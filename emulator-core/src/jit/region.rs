@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Bytes of a page.
 const PAGE: u32 = 4096;
 /// Most blocks of a region.
-const MAX_BLOCKS: usize = 64;
+const MAX_BLOCKS: usize = 250;
 /// Most instructions of a region.
-const MAX_INSTRUCTIONS: usize = 700;
+const MAX_INSTRUCTIONS: usize = 1300;
 /// Most instructions of a block: the count goes into eight bits of an exit's description.
 const MAX_BLOCK: usize = 100;
 
@@ -160,6 +160,17 @@ fn comes_back(op: &Op) -> bool {
         )
 }
 
+/// What is known of a place in a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: it is not followed.
+    No,
+    /// A block there was executed.
+    Executed,
+    /// And often control came there from elsewhere.
+    Arrives,
+}
+
 struct Former<'a> {
     page: &'a [u8],
     mode: u32,
@@ -168,15 +179,22 @@ struct Former<'a> {
     leaders: BTreeSet<u32>,
     entries: BTreeSet<u32>,
     work: Vec<u32>,
-    known: &'a dyn Fn(u32) -> bool,
+    known: &'a dyn Fn(u32) -> Known,
 }
 
 impl Former<'_> {
     fn lead(&mut self, at: u32, entry: bool) {
-        if at >= PAGE || (!self.leaders.contains(&at) && (self.leaders.len() >= MAX_BLOCKS || !(self.known)(at))) {
+        if at >= PAGE {
             return;
         }
-        if self.leaders.insert(at) {
+        let mut entry = entry;
+        if !self.leaders.contains(&at) {
+            let known = (self.known)(at);
+            if self.leaders.len() >= MAX_BLOCKS || known == Known::No {
+                return;
+            }
+            entry |= known == Known::Arrives;
+            self.leaders.insert(at);
             self.work.push(at);
         }
         if entry {
@@ -247,7 +265,7 @@ impl Former<'_> {
 /// The region around offset `at` of a page; `None` when nothing there can be translated. Blocks are followed that
 /// `known` says were executed: the rest would be compiled for nothing.
 #[must_use]
-pub fn form(page: &[u8], at: u32, mode: u32, model: CpuModel, known: &dyn Fn(u32) -> bool) -> Option<Region> {
+pub fn form(page: &[u8], at: u32, mode: u32, model: CpuModel, known: &dyn Fn(u32) -> Known) -> Option<Region> {
     let mut former = Former {
         page,
         mode,

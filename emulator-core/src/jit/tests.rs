@@ -1,7 +1,7 @@
 //! What the emitter makes of code: valid modules of anything, and for a few regions exactly the golden bytes.
 //! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
 
-use super::region::{Region, Tail, form};
+use super::region::{Known, Region, Tail, form};
 use super::{Counters, Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
@@ -22,7 +22,7 @@ fn page(code: &[u8], at: usize) -> Vec<u8> {
 }
 
 fn region(code: &[u8], at: u32) -> Option<Region> {
-    form(&page(code, at as usize), at, FLAT, CpuModel::Pentium4, &|_| true)
+    form(&page(code, at as usize), at, FLAT, CpuModel::Pentium4, &|_| Known::Executed)
 }
 
 fn emitted(region: &Region, user: bool) -> Vec<u8> {
@@ -65,7 +65,7 @@ fn random_bytes_make_valid_modules() {
     for _ in 0..400 {
         let bytes: Vec<u8> = (0..4096).map(|_| numbers.next() as u8).collect();
         let at = numbers.next() as u32 & 0xfff;
-        if let Some(region) = form(&bytes, at, FLAT, CpuModel::Pentium4, &|_| true) {
+        if let Some(region) = form(&bytes, at, FLAT, CpuModel::Pentium4, &|_| Known::Executed) {
             formed += 1;
             validate(&emitted(&region, numbers.next() & 1 != 0));
         }
