@@ -1,6 +1,7 @@
 // The fast tier with many hot regions, in Chromium:
 //   node tests/bench/regions.mjs growth [--rounds N] [--sizes N,…] [--svg FILE]   instructions a second with 10 to 10,000 of them, beside v86
-//   node tests/bench/regions.mjs soak [--minutes N]                 thousands, written anew again and again: does memory grow?
+//   node tests/bench/regions.mjs soak [--minutes N]                 thousands that live side by side: does memory grow?
+//   node tests/bench/regions.mjs overwrite [--minutes N]            the same with code that is overwritten as soon as it was hot
 // needs build/site (`cargo xtask build`). What instructions there are is known from the program; the guest tells by a byte on its
 // serial port how far it is.
 import fs from "node:fs";
@@ -67,6 +68,25 @@ async function speed(page, what) {
   return median(all.slice(-4));
 }
 
+/** Runs a guest whose hot code changes, and looks at the browser's memory. @param {Parameters<typeof regions>[0] & { rewrite: number }} options */
+async function soak(options) {
+  const site = await serveSite({ files: { "/files/soak.bin": regions(options) } });
+  const browser = await launch();
+  const page = await openPage(browser, `${site.origin}/pkg/package.json`);
+  await startTab86(page, "/files/soak.bin", memoryOf(options));
+  const began = Date.now();
+  // performance.measureUserAgentSpecificMemory waits for every worker's event loop, to which a busy pool's seldom return.
+  for (let at = 0; at <= Number(values.minutes) * 60; at += 30) {
+    while (Date.now() < began + at * 1000) await sleep(100);
+    const seen = await page.evaluate(() => ({ bytes: window.bytes, regions: vm.stats().jitBlocks, wasm: vm.wasmMemory.buffer.byteLength / 2 ** 20, state: vm.state }));
+    const areas = Math.floor(seen.bytes / options.rewrite);
+    console.log(`soak: ${at} s: ${seen.state}, ${areas * options.functions} times a function was hot, ${seen.regions} regions; the browser ${memoryMiB().toFixed(0)} MiB, of it the machine's memory ${seen.wasm.toFixed(0)} MiB`);
+    if (seen.state !== "running") break;
+  }
+  await browser.close();
+  await site.close();
+}
+
 const PARTS = {
   async growth() {
     const files = Object.fromEntries(SIZES.map((size) => [`/files/${size}.bin`, regions(growing(size))]));
@@ -94,25 +114,11 @@ const PARTS = {
     if (values.svg) fs.writeFileSync(values.svg, plot({ title: "Million instructions a second by hot functions", x: SIZES, lines }));
   },
 
-  async soak() {
-    // 1,500 functions on pages of their own, in one after another of eight areas: each is hot for a while and then overwritten.
-    const options = { functions: 1500, stride: 4096, loops: 400, calls: 15_000, rewrite: 2, places: 8 };
-    const site = await serveSite({ files: { "/files/soak.bin": regions(options) } });
-    const browser = await launch();
-    const page = await openPage(browser, `${site.origin}/pkg/package.json`);
-    await startTab86(page, "/files/soak.bin", memoryOf(options));
-    const began = Date.now();
-    // performance.measureUserAgentSpecificMemory waits for every worker's event loop, to which a busy pool's seldom return.
-    for (let at = 0; at <= Number(values.minutes) * 60; at += 30) {
-      while (Date.now() < began + at * 1000) await sleep(100);
-      const seen = await page.evaluate(() => ({ bytes: window.bytes, regions: vm.stats().jitBlocks, wasm: vm.wasmMemory.buffer.byteLength / 2 ** 20, state: vm.state }));
-      const rewritten = Math.floor(seen.bytes / options.rewrite) * options.functions;
-      console.log(`soak: ${at} s: ${seen.state}, ${rewritten} functions were hot and overwritten, ${seen.regions} regions; the browser ${memoryMiB().toFixed(0)} MiB, of it the machine's memory ${seen.wasm.toFixed(0)} MiB`);
-      if (seen.state !== "running") break;
-    }
-    await browser.close();
-    await site.close();
-  },
+  /** As in a long compilation: 12,000 functions on pages of their own, 1,500 of them called at a time; now and then all are other ones. */
+  soak: () => soak({ functions: 1500, stride: 4096, loops: 400, calls: 45_000, rewrite: 4, places: 8, every: 20 }),
+
+  /** 1,500 functions in one after another of eight areas: each is hot for a while and then overwritten. */
+  overwrite: () => soak({ functions: 1500, stride: 4096, loops: 400, calls: 15_000, rewrite: 2, places: 8 }),
 };
 
 for (const [name, part] of Object.entries(PARTS)) if (wanted.length ? wanted.includes(name) : name === "growth") await part();

@@ -7,8 +7,7 @@
 use super::op::Op;
 use super::tlb;
 use crate::cpu::state::CpuModel;
-use crate::jit::Hot;
-use crate::jit::Jit;
+use crate::jit::{Hot, Jit, Profile};
 use crate::mem::Memory;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -211,8 +210,15 @@ impl CodeCache {
         }
     }
 
-    /// The place of the translated code at block `id`, which is hot; translates when there is none yet.
-    pub fn hot(&mut self, mem: &mut Memory, model: CpuModel, id: u32) -> Option<u32> {
+    /// The place of the translated code at block `id`, which is hot and at `lin`; translates when there is none yet. `fetch` tells
+    /// where in the memory block the pages of other linear addresses are.
+    pub fn hot(
+        &mut self,
+        mem: &mut Memory,
+        model: CpuModel,
+        (id, lin): (u32, u32),
+        fetch: &dyn Fn(u32) -> Option<u32>,
+    ) -> Option<u32> {
         let block = &self.blocks[id as usize];
         if block.region.get() != NONE {
             return Some(block.region.get());
@@ -222,12 +228,17 @@ impl CodeCache {
             return None;
         };
         let (mode, by_offset) = (u32::from(block.mode), &self.by_offset);
-        let blocks = &self.blocks;
+        let (blocks, by_page) = (&self.blocks, &self.by_page);
         let arrivals = |offset: u32| {
             let id = by_offset.get(&(u64::from(offset) | u64::from(mode) << 32))?;
             blocks.get(*id as usize).map(|block| block.arrivals.get().into())
         };
-        match jit.hot(mem, model, block.offset, mode, arrivals) {
+        let blocks_of = |offset: u32| {
+            let keys = by_page.get(&u64::from(offset >> 12)).map_or(&[][..], Vec::as_slice);
+            keys.iter().filter(|&key| (key >> 32) as u32 == mode).map(|&key| key as u32).collect()
+        };
+        let profile = Profile { fetch, arrivals: &arrivals, blocks: &blocks_of };
+        match jit.hot(mem, model, (lin, block.offset), mode, &profile) {
             Hot::Runs(place) => {
                 block.region.set(place);
                 return Some(place);
@@ -252,7 +263,13 @@ impl CodeCache {
     /// Drops the blocks of the given pages.
     pub fn drop_pages(&mut self, pages: &[u32]) {
         if let Some(jit) = &mut self.jit {
-            jit.drop_pages(pages);
+            // Their entries may be in other pages, whose blocks stay.
+            for key in jit.drop_pages(pages) {
+                if let Some(block) = self.by_offset.get(&key).and_then(|&id| self.blocks.get(id as usize)) {
+                    block.region.set(NONE);
+                    block.heat.set(jit.patience(key));
+                }
+            }
         }
         for page in pages {
             for key in self.by_page.remove(&u64::from(*page)).unwrap_or_default() {

@@ -117,7 +117,9 @@ impl Cpu {
             from = NOWHERE;
             let heat = &code.blocks[id as usize].heat;
             if heat.get() == 0 && !std::mem::take(&mut interpret) && self.icount >= code.calm_until {
-                let place = code.hot(bus.mem_mut(), self.model, id);
+                let (lin, user) = (self.linear_ip(), self.derived.user);
+                let fetch = |lin: u32| tlb::hit(self.tlb.fetch[tlb::slot(lin, user)], lin, 1);
+                let place = code.hot(bus.mem_mut(), self.model, (id, lin), &fetch);
                 let offset = code.blocks.get(id as usize).map_or(0, |block| block.offset);
                 match (place, &mut code.jit) {
                     (Some(place), Some(jit)) => match self.run_region(bus, jit, place, offset, until) {

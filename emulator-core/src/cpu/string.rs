@@ -245,29 +245,18 @@ impl Cpu {
     /// Moves or stores as many elements as lie in plain memory of one source and one destination page, whose
     /// translations are cached. Returns how many were done; 0 leaves it to the single path.
     fn bulk<B: CpuBus>(&mut self, bus: &mut B, s: &Shape, count: u32) -> u32 {
-        if self.flag(flags::DF) {
-            return 0;
-        }
         let moves = s.is(StringOp::Movs);
+        let down = self.flag(flags::DF);
         let (si, di) = (self.index(RSI, s), self.index(RDI, s));
-        // Elements until an index register wraps, and until a page ends.
-        let room = |at: u32| (u64::from(s.mask - at) + 1) / u64::from(s.width);
-        let mut n = u64::from(count).min(room(di));
-        if moves {
-            n = n.min(room(si));
-        }
-        let base_di = (self.derived.base[usize::from(ES)] as u32).wrapping_add(di);
-        n = n.min(u64::from((0x1000 - (base_di & 0xfff)) / s.width));
-        let base_si = (self.derived.base[usize::from(s.seg)] as u32).wrapping_add(si);
-        if moves {
-            n = n.min(u64::from((0x1000 - (base_si & 0xfff)) / s.width));
-        }
-        let n = n as u32;
+        let n = count.min(self.bulk_room(ES, di, s, down));
+        let n = if moves { n.min(self.bulk_room(s.seg, si, s, down)) } else { n };
         if n < 2 {
             return 0;
         }
         let bytes = n * s.width;
-        let Ok(dst) = self.linear_write(ES, di, bytes) else {
+        // Where the lowest element is.
+        let lowest = |at: u32| if down { at - (bytes - s.width) } else { at };
+        let Ok(dst) = self.linear_write(ES, lowest(di), bytes) else {
             return 0;
         };
         let clean = tlb::hit(self.tlb.write[tlb::slot(dst, self.derived.user)], dst, bytes);
@@ -275,14 +264,15 @@ impl Cpu {
             return 0;
         };
         if moves {
-            let Ok(src) = self.linear_read(s.seg, si, bytes) else {
+            let Ok(src) = self.linear_read(s.seg, lowest(si), bytes) else {
                 return 0;
             };
             let Some(from) = tlb::hit(self.tlb.read[tlb::slot(src, self.derived.user)], src, bytes) else {
                 return 0;
             };
-            // A destination just above the source repeats a pattern: that needs element order.
-            if to > from && to - from < bytes {
+            // A destination just ahead of the source repeats a pattern: that needs element order.
+            let ahead = if down { from.checked_sub(to) } else { to.checked_sub(from) };
+            if ahead.is_some_and(|by| by > 0 && by < bytes) {
                 return 0;
             }
             bus.mem().block().copy_within(from, to, bytes);
@@ -304,5 +294,16 @@ impl Cpu {
         }
         self.advance(RDI, s, n);
         n
+    }
+
+    /// Elements from offset `at` of a segment on until the index register wraps or the page ends.
+    fn bulk_room(&self, seg: u8, at: u32, s: &Shape, down: bool) -> u32 {
+        let in_page = (self.derived.base[usize::from(seg)] as u32).wrapping_add(at) & 0xfff;
+        if !down {
+            let room = (u64::from(s.mask - at) + 1) / u64::from(s.width);
+            return room.min(u64::from((0x1000 - in_page) / s.width)) as u32;
+        }
+        // The first one is the highest.
+        if in_page + s.width > 0x1000 { 0 } else { (at / s.width).min(in_page / s.width) + 1 }
     }
 }

@@ -4,7 +4,6 @@ use super::call;
 use super::emit::{Emitter, IN_MEMORY, local, wasm};
 use super::flow::State;
 use crate::cpu::flags::LazyOp;
-use wasm_encoder::InstructionSink;
 
 /// Operation and width in bits of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +57,7 @@ fn width(made: Made) -> u32 {
 
 impl Emitter<'_> {
     /// Pushes condition `cc` as instructions encode it: 0 or 1, or any other value for true.
+    #[inline(never)]
     pub(super) fn condition(&mut self, cc: u8) {
         let known = match self.state {
             State::Known(kind) => made(kind),
@@ -193,6 +193,7 @@ impl Emitter<'_> {
     }
 
     /// Pushes all six status flags, as bits.
+    #[inline(never)]
     pub(super) fn all_flags(&mut self) {
         if self.state != State::Memory {
             self.settle_kind();

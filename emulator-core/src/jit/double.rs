@@ -12,7 +12,6 @@ use crate::cpu::op::{Op, REG_FORM};
 use crate::cpu::simd::table::SimdOp;
 use crate::cpu::state::Cpu;
 use std::mem::offset_of;
-use wasm_encoder::InstructionSink;
 
 /// What the local says of MXCSR: not looked at, or no arithmetic of the host's.
 const UNKNOWN: i32 = 0;

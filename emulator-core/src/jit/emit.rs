@@ -1,6 +1,6 @@
 //! The emitter: one region becomes one wasm function.
 //!
-//! `(place, fuel, r0..r7) -> i32`: `place` is what `rip` is at the page's start plus the number of the block to begin
+//! `(place, fuel, r0..r7) -> i32`: `place` is what `rip` is at the first page's start plus the number of the block to begin
 //! with, `fuel` how many instructions may retire. Registers and flags live in locals. Every exit stores them
 //! into the CPU's fields at their addresses; an exit in the middle of a block carries a constant that says where
 //! it is, how much fuel to give back and how the flags were recorded.
@@ -8,7 +8,7 @@
 use super::flow::{self, State};
 use super::loops::Loop;
 use super::memory::Windows;
-use super::region::{Block, Insn, Region, Tail};
+use super::region::{Block, Insn, Region, Tail, page_of};
 use super::spans::{self, Spans};
 use super::vectors::Vectors;
 use super::{Layout, call, leave};
@@ -17,12 +17,12 @@ use crate::cpu::op::{Kind, Op, System};
 use crate::cpu::simd::table::{Class, SimdOp};
 use crate::cpu::state::{Cpu, ZERO_REG, mode};
 use std::mem::offset_of;
-use wasm_encoder::{BlockType, BranchHint, Encode, InstructionSink, MemArg, ValType};
+use wasm_encoder::{BlockType, BranchHint, Encode, MemArg, ValType};
 
 /// The function's locals.
 pub mod local {
     #![allow(missing_docs, reason = "named after what they hold")]
-    /// The page's linear address and a block's number; then the block to go on with.
+    /// The first page's linear address and a block's number; then the block to go on with.
     pub const ENTRY: u32 = 0;
     pub const FUEL: u32 = 1;
     pub const R0: u32 = 2;
@@ -39,7 +39,7 @@ pub mod local {
     pub const LIN: u32 = 19;
     pub const RIP: u32 = 20;
     pub const CODE: u32 = 21;
-    /// The page's linear address.
+    /// The first page's linear address.
     pub const VBASE: u32 = 22;
     pub const I32: u32 = 23 - 10;
     pub const E: u32 = 23;
@@ -71,11 +71,15 @@ pub const IN_MEMORY: i32 = 63;
 /// In an exit's constant: the kind is in the local.
 const KIND_IN_LOCAL: u32 = 62;
 const PARAMETERS: usize = 10;
+// An exit's constant: above the offset from the first page the fuel to give back, the kind of the flags, why it leaves.
+const COUNT_SHIFT: u32 = 16;
+const KIND_SHIFT: u32 = 24;
+const CODE_SHIFT: u32 = 30;
 
 /// Writes wasm instructions one after the other.
 macro_rules! wasm {
     ($self:expr; $($name:ident($($arg:expr),*))*) => {{
-        $( let _ = InstructionSink::new(&mut $self.out).$name($($arg),*); )*
+        $( let _ = $crate::jit::sink::Sink::new(&mut $self.out).$name($($arg),*); )*
     }};
 }
 pub(super) use wasm;
@@ -126,6 +130,8 @@ pub struct Emitter<'a> {
     pub(super) first_span: u32,
     /// Number of the current instruction in its block.
     pub(super) current: usize,
+    /// The page that was found to be where it was, besides the block's own.
+    checked: Option<u32>,
     pub(super) unit: super::x87::Unit,
 }
 
@@ -189,6 +195,7 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         direct: None,
         spans: Spans::default(),
         current: 0,
+        checked: None,
         unit: super::x87::Unit::default(),
     };
     let own = emitter.function();
@@ -353,11 +360,12 @@ impl Emitter<'_> {
     /// An exit in the middle of a block arrives here.
     fn fault_tail(&mut self) {
         wasm!(self;
-            local_get(local::SITE) i32_const(30) i32_shr_u() local_set(local::CODE)
-            local_get(local::SITE) i32_const(0xfff) i32_and() local_get(local::VBASE) i32_add() local_set(local::RIP)
-            local_get(local::FUEL) local_get(local::SITE) i32_const(12) i32_shr_u() i32_const(0xff) i32_and()
-            i32_add() local_set(local::FUEL)
-            local_get(local::SITE) i32_const(20) i32_shr_u() i32_const(63) i32_and() local_tee(local::T0)
+            local_get(local::SITE) i32_const(CODE_SHIFT as i32) i32_shr_u() local_set(local::CODE)
+            local_get(local::SITE) i32_const(0xffff) i32_and() local_get(local::VBASE) i32_add() local_set(local::RIP)
+            local_get(local::FUEL) local_get(local::SITE) i32_const(COUNT_SHIFT as i32) i32_shr_u()
+            i32_const(0xff) i32_and() i32_add() local_set(local::FUEL)
+            local_get(local::SITE) i32_const(KIND_SHIFT as i32) i32_shr_u() i32_const(63) i32_and()
+            local_tee(local::T0)
             i32_const(KIND_IN_LOCAL as i32) i32_ne()
         );
         self.open_if();
@@ -391,8 +399,11 @@ impl Emitter<'_> {
             local_get(local::RIP) i32_const(-4096) i32_and() local_tee(local::VBASE) i64_extend_i32_u() i64_or()
             i64_ne());
         self.seldom_br_if(out);
+        let above = i64::from(32 + super::PAGE_SHIFT) - 12;
         wasm!(self;
-            local_get(local::E) i64_const(32 + super::PLACE_SHIFT as i64) i64_shr_u() i32_wrap_i64()
+            local_get(local::VBASE) local_get(local::E) i64_const(above) i64_shr_u() i32_wrap_i64()
+            i32_const((super::region::PAGES as i32 - 1) << 12) i32_and() i32_sub() local_set(local::VBASE)
+            local_get(local::E) i64_const(32 + i64::from(super::DOOR_SHIFT)) i64_shr_u() i32_wrap_i64()
             local_set(local::ENTRY)
             local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() i32_const(super::SLOT_MASK as i32) i32_and()
             local_tee(local::T0));
@@ -446,20 +457,28 @@ impl Emitter<'_> {
         let region = self.region;
         let block = &region.blocks[n];
         let count = block.insns.len() as u32;
-        self.position = u32::from(block.at) | count << 12;
+        self.position = u32::from(block.at) | count << COUNT_SHIFT;
         wasm!(self; local_get(local::FUEL) i32_const(count as i32) i32_sub() local_tee(local::FUEL)
             i32_const(0) i32_lt_s());
         self.open_seldom();
         self.exit_here(leave::FUEL);
         self.close();
         let live = flow::live(&block.insns);
+        self.checked = None;
         self.x87_forget();
         self.begin_spans(block);
         for (i, insn) in block.insns.iter().enumerate() {
             self.live = live[i];
             self.current = i;
             self.x87_before(&block.insns[i..]);
-            self.position = u32::from(insn.at) | (count - i as u32) << 12;
+            self.position = u32::from(insn.at) | (count - i as u32) << COUNT_SHIFT;
+            if insn.last_page() != page_of(insn.at.into()) {
+                self.elsewhere(insn.last_page());
+                self.open_seldom();
+                self.fault();
+                self.close();
+                self.checked = Some(insn.last_page());
+            }
             self.instruction(insn);
             self.state = flow::after(self.state, insn);
         }
@@ -486,7 +505,7 @@ impl Emitter<'_> {
             State::Dynamic => KIND_IN_LOCAL,
             State::Known(kind) => kind as u32,
         };
-        let site = self.position | kind << 20 | code << 30;
+        let site = self.position | kind << KIND_SHIFT | code << CODE_SHIFT;
         let fault = self.label(FAULT);
         wasm!(self; i32_const(site as i32) local_set(local::SITE) br(fault));
     }
@@ -494,7 +513,7 @@ impl Emitter<'_> {
     /// Leaves in the middle of a block, behind the current instruction, which is not the block's last.
     pub(super) fn exit_next(&mut self, insn: &Insn, code: u32) {
         let here = self.position;
-        self.position = insn.next() | ((here >> 12) - 1) << 12;
+        self.position = insn.next() | ((here >> COUNT_SHIFT) - 1) << COUNT_SHIFT;
         self.exit_here(code);
         self.position = here;
     }
@@ -514,9 +533,28 @@ impl Emitter<'_> {
         wasm!(self; i32_const(kind) local_set(local::KIND));
     }
 
-    /// Goes on at an offset in the page.
+    /// Whether a page is not where it was when the region was formed, or the fetch TLB does not know it.
+    fn elsewhere(&mut self, page: u32) {
+        let fetch = self.cpu(offset_of!(Cpu, tlb.fetch)) + self.user * 8 * crate::cpu::tlb::ENTRIES as u32;
+        let place = self.region.pages.get(page as usize).copied().flatten().unwrap_or(u32::MAX);
+        wasm!(self;
+            local_get(local::VBASE) i32_const((page << 12) as i32) i32_add() local_tee(local::RIP)
+            i32_const(9) i32_shr_u() i32_const(8 * (crate::cpu::tlb::ENTRIES as i32 - 1)) i32_and() i64_load(at(fetch))
+            i32_const(place as i32) local_get(local::RIP) i32_sub() i64_extend_i32_u() i64_const(32) i64_shl()
+            local_get(local::RIP) i64_extend_i32_u() i64_or() i64_ne());
+    }
+
+    /// Goes on at an offset.
     pub(super) fn go(&mut self, to: u32) {
         let block = self.region.find(to);
+        let (from, page) = (page_of(self.region.blocks[self.here].at.into()), page_of(to));
+        if block.is_some() && page != from && self.checked != Some(page) {
+            self.elsewhere(page);
+            self.open_seldom();
+            wasm!(self; local_get(local::VBASE) i32_const(to as i32) i32_add() local_set(local::RIP));
+            self.go_to_rip();
+            self.close();
+        }
         if let Some(block) = block
             && self.states[block] == State::Dynamic
         {
@@ -654,7 +692,7 @@ impl Emitter<'_> {
         if op.kind == Kind::Alone && op.system() == System::Rdtsc {
             // What this and the following instructions of the block took is not used up yet.
             let fuel = at(self.cpu(offset_of!(Cpu, fuel)));
-            let back = (self.position >> 12) as i32;
+            let back = (self.position >> COUNT_SHIFT) as i32;
             wasm!(self; i32_const(0) local_get(local::FUEL) i32_const(back) i32_add() i32_store(fuel));
         }
         let simd = matches!(op.kind, Kind::Simd | Kind::X87Env | Kind::Alone).then(|| SimdOp::of(op.imm));

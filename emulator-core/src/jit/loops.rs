@@ -18,7 +18,7 @@ pub fn arrange(region: Region) -> Region {
     let mut arranged: Vec<Block> = order.into_iter().filter_map(|n| blocks.get_mut(n)?.take()).collect();
     // Blocks that nothing leads to.
     arranged.extend(blocks.into_iter().flatten());
-    Region::new(arranged)
+    Region::new(arranged, region.pages)
 }
 
 /// The flow between blocks. Entries are led to from a root, whose number is that of blocks.

@@ -14,7 +14,7 @@ use crate::cpu::op::{Kind, Op, REG_FORM, SEG_ADDR16, SEG_FLAT};
 use crate::cpu::state::{Cpu, RBP, RDI, RSI, RSP, ZERO_REG};
 use crate::cpu::tlb;
 use std::mem::offset_of;
-use wasm_encoder::{BlockType, InstructionSink, ValType};
+use wasm_encoder::{BlockType, ValType};
 
 /// Most windows of a region.
 const MAX_WINDOWS: usize = 6;

@@ -15,6 +15,7 @@ pub mod region;
 pub mod services;
 mod shifts;
 mod simd;
+mod sink;
 mod spans;
 mod strings;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::cpu::cache::Table;
 use crate::cpu::op::Op;
 use crate::cpu::state::{Cpu, CpuModel, mode};
 use crate::mem::Memory;
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry::Vacant;
 
 /// Functions that a module imports, by index, and its own one in front of the regions.
@@ -105,7 +107,7 @@ pub trait Services {
 pub struct Entry {
     /// Slot of the function.
     pub slot: u32,
-    /// `rip` at the page's start, plus the number of the block to begin with.
+    /// `rip` at the start of the region's first page, plus the number of the door to begin with.
     pub place: u32,
     /// Instructions that may retire.
     pub fuel: u32,
@@ -167,10 +169,15 @@ pub struct Counters {
 
 /// Regions of one module.
 const BATCH: usize = 24;
-/// A block that waits for its region is looked at again after so many executions.
-const PATIENCE: u32 = 400;
+/// Below this threshold everything is compiled at once, one by one.
+const AT_ONCE: u32 = 100;
+/// A block that waits for its region is looked at again after so many executions, as a power of two of the threshold. A module
+/// costs the engine about half a millisecond, so that it is worth waiting for others.
+const WAIT_SHIFT: u32 = 2;
 /// One arrival in so many executions (as a power of two) makes an entry.
 const ARRIVES_SHIFT: u32 = 6;
+/// One in so many makes a function that has no region yet worth being compiled with its callers.
+const WARM_SHIFT: u32 = 3;
 /// Slots in use at which everything is dropped and translation starts afresh.
 const MAX_SLOTS: u32 = 40_000;
 /// Bytes of modules at which the same happens.
@@ -181,10 +188,13 @@ const MAX_OVERWRITTEN: usize = 4096;
 /// Entries of the jump cache.
 pub const JUMPS: u32 = 4096;
 
-/// Where an entry of a region is, in one word: the slot, and above it the number of the block.
-pub const PLACE_SHIFT: u32 = 24;
+// Where an entry of a region is, in one word: the slot, the number of its page in the region, and the number of its door.
+/// Where the page's number begins.
+pub const PAGE_SHIFT: u32 = 20;
+/// Where the door's number begins.
+pub const DOOR_SHIFT: u32 = 24;
 /// The bits of the slot.
-pub const SLOT_MASK: u32 = (1 << PLACE_SHIFT) - 1;
+pub const SLOT_MASK: u32 = (1 << PAGE_SHIFT) - 1;
 
 /// No linear address has so high a mode above it.
 const NO_JUMP: [u64; 2] = [u64::MAX; 2];
@@ -216,7 +226,7 @@ impl JumpCache {
     }
 
     /// Drops the jumps to the given pages.
-    fn drop_pages(&mut self, pages: &[u32]) {
+    fn drop_pages(&mut self, pages: &BTreeSet<u32>) {
         for entry in &mut self.entries {
             if pages.contains(&((entry[0] as u32).wrapping_add(entry[1] as u32) >> 12)) {
                 *entry = NO_JUMP;
@@ -227,9 +237,9 @@ impl JumpCache {
 
 #[derive(Debug)]
 struct Pending {
-    page: u32,
+    pages: Vec<u32>,
     body: emit::Body,
-    /// Entries, and the numbers of their blocks.
+    /// Entries, and their places but for the slot.
     keys: Vec<(u64, u32)>,
 }
 
@@ -245,7 +255,7 @@ pub struct Jit {
     held: u64,
     /// (block offset of an entry | mode << 32) to its place.
     entries: Table<u32>,
-    /// Page to the keys of its entries.
+    /// Page to the keys of the entries of regions with code there; some may be of regions that are gone.
     by_page: Table<Vec<u64>>,
     /// Page to the blocks that its regions hold without an entry for them.
     inner: Table<Vec<u64>>,
@@ -254,6 +264,16 @@ pub struct Jit {
     overwritten: Table<u32>,
     jumps: JumpCache,
     counters: Counters,
+}
+
+/// What the interpreter knows of the code around a hot block.
+pub struct Profile<'a> {
+    /// Where in the memory block the page of a linear address is from which code may be fetched.
+    pub fetch: &'a dyn Fn(u32) -> Option<u32>,
+    /// Of an offset of the memory block where a block was executed in this mode, how often control came there from elsewhere.
+    pub arrivals: &'a dyn Fn(u32) -> Option<u32>,
+    /// Offsets of the blocks in the page of an offset.
+    pub blocks: &'a dyn Fn(u32) -> Vec<u32>,
 }
 
 /// What became of a hot block.
@@ -331,15 +351,14 @@ impl Jit {
         mode_bits & needed == needed && mode_bits & mode::VM86 == 0
     }
 
-    /// A block at `offset` of the memory block is hot. `arrivals` tells of offsets of the memory block where blocks were
-    /// executed in this mode how often control came there from elsewhere.
+    /// A block at `lin`, and `offset` of the memory block, is hot.
     pub fn hot(
         &mut self,
         mem: &mut Memory,
         model: CpuModel,
-        offset: u32,
+        (lin, offset): (u32, u32),
         mode_bits: u32,
-        arrivals: impl Fn(u32) -> Option<u32>,
+        profile: &Profile<'_>,
     ) -> Hot {
         let key = u64::from(offset) | u64::from(mode_bits) << 32;
         if let Some(place) = self.place(key) {
@@ -356,7 +375,7 @@ impl Jit {
             return Hot::Made(self.flush());
         }
         // Where everything is translated at once, nothing was executed yet.
-        let all = self.heat.threshold < PATIENCE / 4;
+        let all = self.heat.threshold < AT_ONCE;
         // It became as hot as the block at which its region begins, and soon runs there. Code of its own it gets when it
         // is interpreted as often again.
         let inner = self.inner.entry(u64::from(offset >> 12)).or_default();
@@ -364,48 +383,59 @@ impl Jit {
             inner.swap_remove(at);
             return Hot::Later(self.patience(key));
         }
-        let mut page = vec![0; 4096];
-        let start = offset & !0xfff;
-        mem.block().read(start, &mut page);
+        let home = (lin & !0xfff, offset & !0xfff);
+        let mut load = |page: usize, bytes: &mut [u8]| {
+            let lin = home.0.wrapping_add((page as u32) << 12).wrapping_sub((region::HOME as u32) << 12);
+            let offset = if lin == home.0 { Some(home.1) } else { (profile.fetch)(lin) }?;
+            // What the write TLB does not know as a page of code could be overwritten unseen.
+            let found = mem.page_has_code(offset).then_some(offset)?;
+            mem.block().read(found, bytes);
+            Some(found)
+        };
         // Where control often arrives the region can be entered; what is entered from its own blocks alone, loops above all,
         // is better compiled without.
         let often = (self.heat.threshold >> ARRIVES_SHIFT).max(1);
-        let known = |at: u32| match arrivals(start + at) {
+        let warm = (self.heat.threshold >> WARM_SHIFT).max(1);
+        let own = |place: u32| self.entries.contains_key(&(u64::from(place) | u64::from(mode_bits) << 32));
+        let known = |place: u32| match (profile.arrivals)(place) {
+            Some(times) if times >= warm && !own(place) => region::Known::Warm,
             Some(times) if times >= often => region::Known::Arrives,
             Some(_) => region::Known::Executed,
-            None if all || at == offset & 0xfff => region::Known::Executed,
+            None if all || place == offset => region::Known::Executed,
             None => region::Known::No,
         };
-        let Some(region) = region::form(&page, offset & 0xfff, mode_bits, model, &known) else {
+        let at = (region::HOME as u32) << 12 | offset & 0xfff;
+        let code = region::Code { mode: mode_bits, model, known: &known, blocks: profile.blocks };
+        let Some(region) = region::form(region::Window::new(&mut load), at, code) else {
             return Hot::Later(u32::MAX);
         };
         if !all && !region.pays() {
             self.counters.refused += 1;
             return Hot::Later(u32::MAX);
         }
-        for (at, len) in region.spans() {
-            // The last instruction may go on in the next page only if it was not decoded.
-            mem.mark_code(start + at, len);
+        for (place, len) in region.spans() {
+            mem.mark_code(place, len);
         }
         let body = emit::emit(&region, &self.layout, mode_bits, &mut self.ops);
+        let key = |at: u16| region.place(at.into()).map(|place| u64::from(place) | u64::from(mode_bits) << 32);
         let keys = region
             .entries()
-            .map(|(at, n)| (u64::from(start + u32::from(at)) | u64::from(mode_bits) << 32, n))
+            .filter_map(|(at, door)| Some((key(at)?, region::page_of(at.into()) << PAGE_SHIFT | door << DOOR_SHIFT)))
             .collect();
-        let inner = self.inner.entry(u64::from(offset >> 12)).or_default();
-        for block in region.blocks.iter().filter(|block| !block.entry) {
-            let key = u64::from(start + u32::from(block.at)) | u64::from(mode_bits) << 32;
+        for key in region.blocks.iter().filter(|block| !block.entry).filter_map(|block| key(block.at)) {
+            let inner = self.inner.entry(u64::from(key as u32 >> 12)).or_default();
             if !inner.contains(&key) {
                 inner.push(key);
             }
         }
-        self.pending.push(Pending { page: start >> 12, body, keys });
+        let pages = region.pages.iter().flatten().map(|place| place >> 12).collect();
+        self.pending.push(Pending { pages, body, keys });
         self.counters.translated += 1;
-        let batch = if self.heat.threshold < PATIENCE / 4 { 1 } else { BATCH };
+        let batch = if all { 1 } else { BATCH };
         if self.pending.len() >= batch {
             return Hot::Made(self.flush());
         }
-        Hot::Later(PATIENCE)
+        Hot::Later(self.heat.threshold >> WAIT_SHIFT)
     }
 
     /// Makes a module of what waits. Returns its entries and their places.
@@ -414,7 +444,7 @@ impl Jit {
         let first = self.next_slot;
         let end = first + pending.len() as u32;
         let (bodies, entries): (Vec<_>, Vec<_>) =
-            pending.into_iter().zip(first..).map(|(p, slot)| (p.body.placed(slot), (p.page, p.keys, slot))).unzip();
+            pending.into_iter().zip(first..).map(|(p, slot)| (p.body.placed(slot), (p.pages, p.keys, slot))).unzip();
         let bytes = module(&self.layout, first, &bodies);
         self.counters.modules += 1;
         self.counters.bytes += bytes.len() as u64;
@@ -424,39 +454,41 @@ impl Jit {
         }
         let mut made = Vec::new();
         self.next_slot = end;
-        for (page, keys, slot) in entries {
-            for (key, block) in keys {
+        for (pages, keys, slot) in entries {
+            for (key, above) in keys {
                 // An older region that holds this entry stays the one: its callers are settled on it.
-                if let Vacant(entry) = self.entries.entry(key) {
-                    let place = slot | block << PLACE_SHIFT;
-                    entry.insert(place);
-                    self.by_page.entry(page.into()).or_default().push(key);
-                    made.push((key, place));
+                let Vacant(entry) = self.entries.entry(key) else { continue };
+                entry.insert(slot | above);
+                made.push((key, slot | above));
+                for page in &pages {
+                    let keys = self.by_page.entry((*page).into()).or_default();
+                    if !keys.contains(&key) {
+                        keys.push(key);
+                    }
                 }
             }
         }
         made
     }
 
-    /// Drops the regions of the given pages.
-    pub fn drop_pages(&mut self, pages: &[u32]) {
-        let mut held = false;
+    /// Drops the regions with code in the given pages. Returns their entries.
+    pub fn drop_pages(&mut self, pages: &[u32]) -> Vec<u64> {
+        let mut dropped = Vec::new();
         for page in pages {
             self.inner.remove(&u64::from(*page));
             let Some(keys) = self.by_page.remove(&u64::from(*page)) else { continue };
-            held = true;
-            for key in keys {
-                self.entries.remove(&key);
-            }
+            dropped.extend(keys.into_iter().filter(|key| self.entries.remove(key).is_some()));
             if self.overwritten.len() >= MAX_OVERWRITTEN {
                 self.overwritten.clear();
             }
             *self.overwritten.entry((*page).into()).or_default() += 1;
         }
-        if held {
-            self.jumps.drop_pages(pages);
+        if !dropped.is_empty() {
+            let entered = dropped.iter().map(|key| *key as u32 >> 12);
+            self.jumps.drop_pages(&entered.chain(pages.iter().copied()).collect());
         }
-        self.pending.retain(|p| !pages.contains(&p.page));
+        self.pending.retain(|p| !p.pages.iter().any(|page| pages.contains(page)));
+        dropped
     }
 
     /// Drops everything.
@@ -489,7 +521,8 @@ impl Cpu {
         let entry = Entry {
             slot: place & SLOT_MASK,
             // In flat code the two addresses are one.
-            place: lin & !0xfff | place >> PLACE_SHIFT,
+            place: (lin & !0xfff).wrapping_sub((place >> PAGE_SHIFT & (region::PAGES as u32 - 1)) << 12)
+                | place >> DOOR_SHIFT,
             fuel,
             registers: std::array::from_fn(|r| self.reg32(r)),
         };

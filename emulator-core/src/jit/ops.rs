@@ -7,7 +7,6 @@ use super::shifts::shift_kind;
 use crate::cpu::flags::{CF, OF};
 use crate::cpu::op::{Kind, Op, REG_FORM, Unary};
 use crate::cpu::state::{RAX, RBP, RCX, RDX, RSP};
-use wasm_encoder::InstructionSink;
 
 /// Operation numbers as in the opcode.
 const ADC: u8 = 2;
@@ -383,6 +382,7 @@ impl Emitter<'_> {
         self.go(insn.next());
     }
 
+    #[inline(never)]
     fn loop_cx(&mut self, insn: &Insn) {
         let op = &insn.op;
         let narrow = op.b == 2;
@@ -408,6 +408,7 @@ impl Emitter<'_> {
     // --- arithmetic ---
 
     /// A two-operand operation: number, operand form and width.
+    #[inline(never)]
     fn arithmetic(&mut self, op: &Op, n: u8, form: u8, width: u32) {
         let writes = n < CMP;
         let mask = u32::MAX >> (32 - 8 * width);
@@ -494,6 +495,7 @@ impl Emitter<'_> {
     }
 
     /// ADC and SBB.
+    #[inline(never)]
     fn with_carry(&mut self, borrow: bool, width: u32) {
         self.carry();
         wasm!(self; local_set(local::T3) local_get(local::T0) local_get(local::T1));
@@ -528,6 +530,7 @@ impl Emitter<'_> {
     }
 
     /// T2 = T0 plus or minus one; CF is kept.
+    #[inline(never)]
     fn step(&mut self, width: u32, inc: bool) {
         if self.live {
             self.carry();
@@ -546,6 +549,7 @@ impl Emitter<'_> {
         }
     }
 
+    #[inline(never)]
     fn unary(&mut self, op: &Op) {
         let (n, width) = (op.imm & 0xff, op.imm >> 8);
         let memory = op.base != REG_FORM;
@@ -580,6 +584,7 @@ impl Emitter<'_> {
     }
 
     /// W = T0 × T1, T2 its low half. One-operand IMUL records its flags as they are (`explicit`).
+    #[inline(never)]
     fn product(&mut self, signed: bool, explicit: bool) {
         for operand in [local::T0, local::T1] {
             wasm!(self; local_get(operand));
@@ -612,6 +617,7 @@ impl Emitter<'_> {
     }
 
     /// CMPXCHG of 32 bits in memory: what is written is the operand itself where EAX differs from it.
+    #[inline(never)]
     fn compare_and_exchange(&mut self, op: &Op) {
         self.linear(op, 4, true);
         self.modify_load(4, local::T1);
@@ -625,6 +631,7 @@ impl Emitter<'_> {
     }
 
     /// DIV by T0: the interpreter raises what it raises.
+    #[inline(never)]
     fn divide(&mut self) {
         // The quotient fits when the dividend's upper half is below the divisor, which is then not zero.
         wasm!(self; local_get(local::T0) local_get(EDX) i32_le_u());
@@ -641,6 +648,7 @@ impl Emitter<'_> {
         self.close();
     }
 
+    #[inline(never)]
     fn bit_scan(&mut self, op: &Op) {
         self.get(op.b);
         wasm!(self; local_set(local::T0));

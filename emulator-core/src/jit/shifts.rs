@@ -3,7 +3,6 @@
 use super::emit::{Emitter, local, wasm};
 use crate::cpu::flags::{CF, LazyOp, OF};
 use crate::cpu::op::{Kind, Op, REG_FORM};
-use wasm_encoder::InstructionSink;
 
 /// The record of a 32-bit shift.
 pub(super) fn shift_kind(kind: Kind) -> Option<LazyOp> {
@@ -33,6 +32,7 @@ pub fn memory_shift(op: &Op) -> Option<LazyOp> {
 
 impl Emitter<'_> {
     /// A 32-bit shift of register `a` by T1, 1 to 31.
+    #[inline(never)]
     pub(super) fn shift(&mut self, op: &Op) {
         let r = local::R0 + u32::from(op.a & 7);
         wasm!(self; local_get(r) local_set(local::T0));
@@ -56,6 +56,7 @@ impl Emitter<'_> {
     }
 
     /// A 32-bit shift in memory by a constant, which [`memory_shift`] names.
+    #[inline(never)]
     pub(super) fn shift_memory(&mut self, op: &Op) {
         self.linear(op, 4, true);
         self.modify_load(4, local::T0);
@@ -65,6 +66,7 @@ impl Emitter<'_> {
     }
 
     /// ROL and ROR by a constant: CF and OF change.
+    #[inline(never)]
     pub(super) fn rotate(&mut self, op: &Op) {
         let r = local::R0 + u32::from(op.a & 7);
         let right = op.kind == Kind::Ror32RI;
@@ -95,6 +97,7 @@ impl Emitter<'_> {
     }
 
     /// SHLD and SHRD of registers by a constant, 1 to 31.
+    #[inline(never)]
     pub(super) fn shift_narrow(&mut self, op: &Op) {
         let (operation, width, count) = (op.imm >> 12 & 7, op.imm >> 16, (op.imm & 31) as i32);
         let bits = 8 * width as i32;
@@ -133,6 +136,7 @@ impl Emitter<'_> {
         self.set_sized(op.b, width, local::T2);
     }
 
+    #[inline(never)]
     pub(super) fn double_shift(&mut self, op: &Op) {
         let count = op.imm as i32;
         let right = op.kind == Kind::Shrd32RRI;

@@ -176,6 +176,7 @@ impl Emitter<'_> {
     }
 
     /// Emits a SIMD instruction that [`translated`] names.
+    #[inline(never)]
     pub(super) fn simd(&mut self, insn: &Insn) {
         use SimdOp::*;
         let op = &insn.op;

@@ -14,7 +14,7 @@ use crate::cpu::simd::table::{Class, SimdOp};
 use crate::cpu::state::{Cpu, RAX, RBP, RCX, RDI, RDX, RSI, RSP, ZERO_REG};
 use crate::cpu::tlb;
 use std::mem::offset_of;
-use wasm_encoder::{BlockType, InstructionSink};
+use wasm_encoder::BlockType;
 
 /// Most bytes of a span: the longer, the more often it would cross a page.
 const MAX_BYTES: i64 = 512;

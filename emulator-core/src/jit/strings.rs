@@ -5,7 +5,6 @@ use crate::cpu::flags::DF;
 use crate::cpu::op::{Kind, Op, SEG_FLAT, StringOp};
 use crate::cpu::state::{Cpu, RAX, RDI, RSI};
 use std::mem::offset_of;
-use wasm_encoder::InstructionSink;
 
 /// Whether this module has code for a string instruction: moves, loads and stores through the flat segments.
 #[must_use]

@@ -1,7 +1,7 @@
 //! What the emitter makes of code: valid modules of anything, and for a few regions exactly the golden bytes.
 //! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
 
-use super::region::{Known, Region, Tail, form};
+use super::region::{self, Code, HOME, Known, Region, Tail, Window};
 use super::{Counters, Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
@@ -15,14 +15,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FLAT: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED;
 const LAYOUT: Layout = Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, code: 0x40_0000, shared: false };
 
+/// Code all of which was executed.
+const EXECUTED: Code<'static> =
+    Code { mode: FLAT, model: CpuModel::Pentium4, known: &|_| Known::Executed, blocks: &|_| Vec::new() };
+
 fn page(code: &[u8], at: usize) -> Vec<u8> {
     let mut page = vec![0xf4; 4096];
     page[at..at + code.len()].copy_from_slice(code);
     page
 }
 
+/// The region of a page at 0 that has no neighbours.
+fn form(page: &[u8], at: u32) -> Option<Region> {
+    let mut load = |number: usize, bytes: &mut [u8]| {
+        (number == HOME).then(|| bytes.copy_from_slice(page))?;
+        Some(0)
+    };
+    region::form(Window::new(&mut load), (HOME as u32) << 12 | at, EXECUTED)
+}
+
 fn region(code: &[u8], at: u32) -> Option<Region> {
-    form(&page(code, at as usize), at, FLAT, CpuModel::Pentium4, &|_| Known::Executed)
+    form(&page(code, at as usize), at)
 }
 
 fn emitted(region: &Region, user: bool) -> Vec<u8> {
@@ -65,7 +78,7 @@ fn random_bytes_make_valid_modules() {
     for _ in 0..400 {
         let bytes: Vec<u8> = (0..4096).map(|_| numbers.next() as u8).collect();
         let at = numbers.next() as u32 & 0xfff;
-        if let Some(region) = form(&bytes, at, FLAT, CpuModel::Pentium4, &|_| Known::Executed) {
+        if let Some(region) = form(&bytes, at) {
             formed += 1;
             validate(&emitted(&region, numbers.next() & 1 != 0));
         }
@@ -162,6 +175,29 @@ fn a_loop_with_two_ways_in_is_gone_around_by_number() {
 fn an_instruction_that_goes_on_in_the_next_page_is_left_alone() {
     let region = region(&[0x90, 0xb8, 0x11, 0x22], 0xffc).expect("there is code");
     assert_eq!(region.blocks[0].tail, Tail::Alone(0xffd));
+}
+
+#[test]
+fn a_region_goes_on_in_the_page_behind_wherever_that_is_in_memory() {
+    // ffc: nop; ffd: mov eax,44332211h; 1002: dec ecx; 1003: jnz ffc; 1005: ret
+    let code = [0x90, 0xb8, 0x11, 0x22, 0x33, 0x44, 0x49, 0x75, 0xf7, 0xc3];
+    let both = [page(&code[..4], 0xffc), page(&code[4..], 0)].concat();
+    let mut load = |number: usize, bytes: &mut [u8]| {
+        let n = number.checked_sub(HOME).filter(|&n| n < 2)?;
+        bytes.copy_from_slice(&both[n * 4096..][..4096]);
+        Some([0x5000, 0x3000][n])
+    };
+    // As when the second page's block is hot.
+    let at = (HOME as u32 + 1) << 12 | 2;
+    let region = region::form(Window::new(&mut load), at, EXECUTED);
+    let region = region.expect("there is code");
+    assert_eq!(region.pages, [Some(0x5000), Some(0x3000)]);
+    let mut spans: Vec<(u32, u32)> = region.spans().collect();
+    spans.sort_unstable();
+    assert_eq!(spans, [(0x3000, 2), (0x3002, 3), (0x3005, 1), (0x5ffc, 4)]);
+    assert_eq!(region.entries().map(|(at, _)| region.place(at.into())).collect::<Vec<_>>(), [Some(0x3002)]);
+    assert_eq!(region.loops.len(), 1);
+    validate(&emitted(&region, false));
 }
 
 #[test]

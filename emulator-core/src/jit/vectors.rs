@@ -11,7 +11,6 @@ use crate::cpu::op::{Kind, Op, REG_FORM};
 use crate::cpu::simd::table::{Class, SimdOp};
 use crate::cpu::state::Cpu;
 use std::mem::offset_of;
-use wasm_encoder::InstructionSink;
 
 /// Which registers are in locals, and where.
 #[derive(Debug, Clone, Copy, Default)]

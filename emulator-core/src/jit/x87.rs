@@ -15,7 +15,6 @@ use crate::cpu::state::{Cpu, RAX, cr0};
 use crate::fpu::X87Op;
 use crate::fpu::x87::{ES, direct, field};
 use std::mem::{offset_of, size_of};
-use wasm_encoder::InstructionSink;
 
 /// What is known of the unit while a block is emitted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,6 +154,7 @@ impl Emitter<'_> {
     }
 
     /// Emits an x87 instruction that [`translated`] names.
+    #[inline(never)]
     pub(super) fn x87(&mut self, insn: &Insn) {
         use X87Op::*;
         self.guard();

@@ -25,11 +25,12 @@ export const instructionsOf = (/** @type {number} */ loops) => 1 + loops * 9 + 1
 
 /**
  * A Multiboot image.
- * @param {{ functions: number, stride: number, loops: number, calls: number, rewrite?: number, places?: number }} options
- *   `functions` of them, `stride` bytes apart; a byte after each `calls` calls. With `rewrite` they are written anew, with other
- *   constants, after so many bytes, in the next of `places` areas.
+ * @param {{ functions: number, stride: number, loops: number, calls: number, rewrite?: number, places?: number, every?: number }} options
+ *   `functions` of them, `stride` bytes apart; a byte after each `calls` calls. With `rewrite` others are called after so many
+ *   bytes, in the next of `places` areas; in one round of `every` through the areas they are written anew before, with other
+ *   constants.
  */
-export function regions({ functions, stride, loops, calls, rewrite = 0, places = 1 }) {
+export function regions({ functions, stride, loops, calls, rewrite = 0, places = 1, every = 1 }) {
   const { code: copy, own } = body(loops);
   const area = functions * stride;
   /** @type {number[]} */ const code = [];
@@ -37,16 +38,22 @@ export function regions({ functions, stride, loops, calls, rewrite = 0, places =
   const put = (/** @type {number[]} */ ...bytes) => code.push(...bytes);
   // Variables lie behind the program; EBP counts calls.
   const VARIABLES = LOAD + 0x4000;
-  const [BEGIN, END, SEED, LEFT, PLACE] = [0, 4, 8, 12, 16].map((offset) => VARIABLES + offset);
+  const [BEGIN, END, SEED, LEFT, PLACE, ROUND] = [0, 4, 8, 12, 16, 20].map((offset) => VARIABLES + offset);
   const TEMPLATE = VARIABLES + 64;
   put(0xbc, ...le(LOAD + 0x8000)); // mov esp
   for (const [i, byte] of copy.entries()) put(0xc6, 0x05, ...le(TEMPLATE + i), byte);
   put(0xc7, 0x05, ...le(SEED), ...le(0x1234567));
   put(0xc7, 0x05, ...le(PLACE), ...le(places - 1));
+  put(0xc7, 0x05, ...le(ROUND), ...le(every - 1));
   const write = at();
-  put(0xa1, ...le(PLACE), 0x40, 0x3d, ...le(places), 0x72, 0x02, 0x31, 0xc0, 0xa3, ...le(PLACE)); // next place, modulo places
+  /** Counts up a variable modulo `limit` and leaves it in EAX. */
+  const count = (/** @type {number} */ variable, /** @type {number} */ limit) => [0xa1, ...le(variable), 0x40, 0x3d, ...le(limit), 0x72, 0x02, 0x31, 0xc0, 0xa3, ...le(variable)];
+  const round = count(ROUND, every);
+  put(...count(PLACE, places), 0x85, 0xc0, 0x75, round.length, ...round, 0xa1, ...le(PLACE)); // with place 0 the next round begins
   put(0x69, 0xc0, ...le(area), 0x05, ...le(FUNCTIONS), 0xa3, ...le(BEGIN), 0x89, 0xc3, 0x05, ...le(area), 0xa3, ...le(END)); // ebx: function
   put(0xc7, 0x05, ...le(LEFT), ...le(rewrite));
+  put(0x83, 0x3d, ...le(ROUND), 0, 0x0f, 0x85, ...le(0)); // cmp [round], 0; jne outer
+  const kept = code.length;
   const next = at();
   put(0xbe, ...le(TEMPLATE), 0x89, 0xdf, 0xb9, ...le(copy.length), 0xfc, 0xf3, 0xa4); // rep movsb
   put(0x81, 0x05, ...le(SEED), ...le(0x9e3779b9), 0xa1, ...le(SEED)); // add [seed], …; mov eax, [seed]
@@ -54,6 +61,7 @@ export function regions({ functions, stride, loops, calls, rewrite = 0, places =
   put(0x81, 0xc3, ...le(stride), 0x3b, 0x1d, ...le(END)); // add ebx, stride; cmp ebx, [end]
   put(0x72, (next - at() - 2) & 255); // jb next
   const outer = at();
+  code.splice(kept - 4, 4, ...le(code.length - kept));
   put(0x8b, 0x35, ...le(BEGIN), 0xbd, ...le(calls)); // mov esi, [begin]; mov ebp, calls
   const call = at();
   put(0xff, 0xd6, 0x81, 0xc6, ...le(stride), 0x3b, 0x35, ...le(END), 0x72, 0x06, 0x8b, 0x35, ...le(BEGIN)); // call esi; next one

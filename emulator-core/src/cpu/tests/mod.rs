@@ -8,3 +8,4 @@ mod models;
 mod paging;
 mod partial;
 mod shadows;
+mod strings;
