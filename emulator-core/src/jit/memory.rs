@@ -256,7 +256,7 @@ impl Emitter<'_> {
 
     /// Whether the current block is in a short loop, where stores beside code have code of their own; elsewhere they are
     /// left to a function of the module, which is slower and shorter. The stack seldom lies beside code.
-    fn in_short_loop(&self) -> bool {
+    pub(super) fn in_short_loop(&self) -> bool {
         let length = |head: usize, last: usize| -> usize {
             self.region.blocks[head..=last].iter().map(|block| block.insns.len()).sum()
         };

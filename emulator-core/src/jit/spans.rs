@@ -18,6 +18,8 @@ use wasm_encoder::BlockType;
 
 /// Most bytes of a span: the longer, the more often it would cross a page.
 const MAX_BYTES: i64 = 512;
+/// Bytes of memory of which it is known together whether they hold code.
+const GRANULE: i32 = 64;
 /// Most spans of a block.
 const MAX_SPANS: usize = 8;
 /// Accesses that make a span worth its check.
@@ -188,12 +190,21 @@ impl Emitter<'_> {
         wasm!(self; local_set(place));
         self.open();
         let window = self.windows.find(register, write);
+        let beside = write && bytes <= GRANULE && self.in_short_loop();
         if let Some((page, add)) = window {
             self.open();
             self.outside_span(place, bytes, |emit| wasm!(emit; local_get(page)));
             self.seldom_br_if(0);
             wasm!(self; local_get(place) local_get(add) i32_add() local_set(place) br(1));
             self.close();
+            if beside {
+                self.span_beside_code(
+                    place,
+                    bytes,
+                    |emit| wasm!(emit; local_get(page)),
+                    |emit| wasm!(emit; local_get(add)),
+                );
+            }
         }
         let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
         self.entry_of(place, array);
@@ -207,7 +218,45 @@ impl Emitter<'_> {
         wasm!(self; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_get(place) i32_add()
             local_set(place) br(1));
         self.close();
+        if beside {
+            // The window is then the marked entry, which lets nothing else in.
+            if let Some((page, add)) = window {
+                wasm!(self; local_get(local::E) i32_wrap_i64() local_set(page)
+                    local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64() local_set(add));
+            }
+            self.span_beside_code(
+                place,
+                bytes,
+                |emit| wasm!(emit; local_get(local::E) i32_wrap_i64()),
+                |emit| wasm!(emit; local_get(local::E) i64_const(32) i64_shr_u() i32_wrap_i64()),
+            );
+        }
         wasm!(self; i32_const(0) local_set(place));
+        self.close();
+    }
+
+    /// The span may be in a page that holds code, and not in a granule that does: its place then, and out at label 1. `page` pushes
+    /// the marked entry's low half, `add` the high one. It lies in two granules at most.
+    fn span_beside_code(&mut self, place: u32, bytes: i32, page: impl FnOnce(&mut Self), add: impl FnOnce(&mut Self)) {
+        let code = at(self.layout.code);
+        self.open();
+        self.outside_span(place, bytes, |emit| {
+            page(emit);
+            wasm!(emit; i32_const(tlb::HOLDS_CODE as i32) i32_xor());
+        });
+        self.seldom_br_if(0);
+        add(self);
+        // What an exit is told is free as long as there is none.
+        wasm!(self; local_get(place) i32_add() local_tee(local::SITE)
+            i32_const(12) i32_shr_u() i32_const(3) i32_shl() i64_load(code) local_tee(local::E)
+            local_get(place) i32_const(6) i32_shr_u() i64_extend_i32_u() i64_shr_u()
+            local_get(local::E) local_get(place) i32_const(bytes - 1) i32_add() i32_const(6) i32_shr_u()
+            i64_extend_i32_u() i64_shr_u() i64_or() i32_wrap_i64() i32_const(1) i32_and());
+        self.seldom_br_if(0);
+        // The core has yet to say that the page holds none any more.
+        wasm!(self; local_get(local::E) i64_eqz());
+        self.seldom_br_if(0);
+        wasm!(self; local_get(local::SITE) local_set(place) br(1));
         self.close();
     }
 
