@@ -8,8 +8,9 @@ import { AFTER, FROM_WORKER, REQUEST, TELL } from "./protocol.js";
 import { INPUT } from "./rings.js";
 import { TurnTaker } from "./turn-taker.js";
 
-/** Between two `statistics` messages. */
+/** Between two `statistics` messages of a machine that is busy, and of one that sleeps: what wakes it is over at once. */
 const STATISTICS_MS = 200;
+const RESTING_STATISTICS_MS = 1000;
 /** Messages are looked at least this often. */
 const YIELD_MS = 8;
 /** The longest sleep: timers have limits. */
@@ -48,6 +49,7 @@ function tellState(state, code) {
 
 async function loop(/** @type {Machine} */ vm) {
   looping = true;
+  let rested = false;
   while (runs) {
     await turns.wait();
     if (!runs) break;
@@ -63,7 +65,9 @@ async function loop(/** @type {Machine} */ vm) {
       break;
     }
     turns.ran(clock() - began);
-    sendAll(vm);
+    const rests = next === AFTER.PARKED;
+    sendAll(vm, rested && rests ? RESTING_STATISTICS_MS : STATISTICS_MS);
+    rested = rests;
     if (next === AFTER.STOPPED) runs = false;
     else if (next === AFTER.PARKED) {
       turns.rest();
@@ -103,13 +107,13 @@ function wake() {
   wakeUp();
 }
 
-/** @param {Machine} vm */
-function sendAll({ view }) {
+/** @param {Machine} vm @param {number} statisticsMs */
+function sendAll({ view }, statisticsMs) {
   for (let record = view.popOutput(); record; record = view.popOutput()) {
     post({ type: FROM_WORKER.OUTPUT, ...record }, [record.payload.buffer]);
   }
   while (backlog.length && backlog[0](view)) backlog.shift();
-  if (machine && clock() - statisticsAt >= STATISTICS_MS) sendStatistics(machine);
+  if (machine && clock() - statisticsAt >= statisticsMs) sendStatistics(machine);
 }
 
 /** @param {Machine} vm @param {boolean} whole */
