@@ -8,9 +8,11 @@ import { AFTER, FROM_WORKER, REQUEST, TELL } from "./protocol.js";
 import { INPUT } from "./rings.js";
 import { TurnTaker } from "./turn-taker.js";
 
-/** Between two `statistics` messages of a machine that is busy, and of one that sleeps: what wakes it is over at once. */
+/** Between two `statistics` messages; and while the machine wakes up for its ticks alone, as the last ones told already. */
 const STATISTICS_MS = 200;
 const RESTING_STATISTICS_MS = 1000;
+/** Who slept so long wakes up for a tick: traffic comes sooner. */
+const TICK_MS = 100;
 /** Messages are looked at least this often. */
 const YIELD_MS = 8;
 /** The longest sleep: timers have limits. */
@@ -28,6 +30,8 @@ let runs = false;
 let looping = false;
 let waitingForFrame = false;
 let statisticsAt = -Infinity;
+/** The last ones were sent while the machine rested. */
+let toldRest = false;
 let yieldedAt = 0;
 /** @type {((memory: import("./rings.js").VmMemory) => boolean)[]} input that did not fit the ring */
 let backlog = [];
@@ -49,7 +53,7 @@ function tellState(state, code) {
 
 async function loop(/** @type {Machine} */ vm) {
   looping = true;
-  let rested = false;
+  let slept = 0;
   while (runs) {
     await turns.wait();
     if (!runs) break;
@@ -65,13 +69,14 @@ async function loop(/** @type {Machine} */ vm) {
       break;
     }
     turns.ran(clock() - began);
-    const rests = next === AFTER.PARKED;
-    sendAll(vm, rested && rests ? RESTING_STATISTICS_MS : STATISTICS_MS);
-    rested = rests;
+    if (next === AFTER.READY) slept = 0;
+    sendAll(vm, slept >= TICK_MS);
     if (next === AFTER.STOPPED) runs = false;
     else if (next === AFTER.PARKED) {
       turns.rest();
+      const from = clock();
       await sleep(vm.glue.wake_at());
+      slept = clock() - from;
     } else if (turns.asks || clock() - yieldedAt > YIELD_MS) await turn();
   }
   turns.rest();
@@ -107,13 +112,17 @@ function wake() {
   wakeUp();
 }
 
-/** @param {Machine} vm @param {number} statisticsMs */
-function sendAll({ view }, statisticsMs) {
+/** @param {Machine} vm @param {boolean} rests */
+function sendAll({ view }, rests) {
   for (let record = view.popOutput(); record; record = view.popOutput()) {
     post({ type: FROM_WORKER.OUTPUT, ...record }, [record.payload.buffer]);
   }
   while (backlog.length && backlog[0](view)) backlog.shift();
-  if (machine && clock() - statisticsAt >= statisticsMs) sendStatistics(machine);
+  const every = rests && toldRest ? RESTING_STATISTICS_MS : STATISTICS_MS;
+  if (machine && clock() - statisticsAt >= every) {
+    sendStatistics(machine);
+    toldRest = rests;
+  }
 }
 
 /** @param {Machine} vm @param {boolean} whole */
