@@ -156,24 +156,29 @@ impl Cpu {
         if self.shadow != Shadow::None || matches!(self.activity, Activity::Shutdown | Activity::WaitForSipi) {
             return None;
         }
-        if self.nmi_pending && !self.nmi_blocked {
-            self.nmi_pending = false;
-            self.activity = Activity::Running;
-            self.icount += 1;
-            self.exert_delivery();
-            return Some(self.take_nmi(bus));
+        let nmi = self.nmi_pending && !self.nmi_blocked;
+        if nmi || self.flag(flags::IF) && bus.interrupt_pending(self.index) { self.take(bus, nmi) } else { None }
+    }
+
+    /// Delivers the NMI, or the external interrupt if there still is one. Not part of the run loop's function, as little is
+    /// that seldom runs: the browser optimises that one while the guest starts.
+    #[inline(never)]
+    fn take<B: CpuBus>(&mut self, bus: &mut B, nmi: bool) -> Option<Delivered> {
+        let vector = if nmi { None } else { Some(bus.acknowledge_interrupt(self.index, self.icount)?) };
+        self.activity = Activity::Running;
+        self.icount += 1;
+        self.exert_delivery();
+        match vector {
+            Some(vector) => Some(self.take_interrupt(bus, vector)),
+            None => {
+                self.nmi_pending = false;
+                Some(self.take_nmi(bus))
+            }
         }
-        if self.flag(flags::IF) && bus.interrupt_pending(self.index) {
-            let vector = bus.acknowledge_interrupt(self.index, self.icount)?;
-            self.activity = Activity::Running;
-            self.icount += 1;
-            self.exert_delivery();
-            return Some(self.take_interrupt(bus, vector));
-        }
-        None
     }
 
     /// Delivers a fault of the instruction at `rip`.
+    #[inline(never)]
     fn raise<B: CpuBus>(&mut self, bus: &mut B, fault: Fault) {
         self.single = true;
         self.icount += 1;
@@ -200,29 +205,33 @@ impl Cpu {
         let mode_bits = self.derived.mode;
         let id = match code.jump(lin, mode_bits, self.tlb.fetch[tlb::slot(lin, self.derived.user)]) {
             Some(id) => id,
-            None => {
-                if self.rip > u64::from(self.seg[1].limit) {
-                    return Err(Fault::gp(0));
-                }
-                let Some(offset) = self.fetch_offset(bus, lin)? else {
-                    return Ok(None);
-                };
-                let id = match code.find(offset, mode_bits) {
-                    Some(id) => id,
-                    None => match self.decode_at(bus, code, offset, mode_bits) {
-                        Some(id) => id,
-                        None => return Ok(None),
-                    },
-                };
-                code.set_jump(lin, mode_bits, id);
-                id
-            }
+            None => match self.look_up_block(bus, code, lin)? {
+                Some(id) => id,
+                None => return Ok(None),
+            },
         };
         let end = self.rip + u64::from(code.blocks[id as usize].bytes);
         let inside = mode_bits & mode::FLAT != 0 || end <= u64::from(self.seg[1].limit) + 1;
         Ok(inside.then_some(id))
     }
 
+    /// The same for what the jump cache does not know.
+    #[inline(never)]
+    fn look_up_block<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, lin: u32) -> Exec<Option<u32>> {
+        let mode_bits = self.derived.mode;
+        if self.rip > u64::from(self.seg[1].limit) {
+            return Err(Fault::gp(0));
+        }
+        let Some(offset) = self.fetch_offset(bus, lin)? else { return Ok(None) };
+        let known = code.find(offset, mode_bits);
+        let id = known.or_else(|| self.decode_at(bus, code, offset, mode_bits));
+        if let Some(id) = id {
+            code.set_jump(lin, mode_bits, id);
+        }
+        Ok(id)
+    }
+
+    #[inline(never)]
     fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
         self.exert(effort::DECODE);
         let mut bytes = [0; PAGE as usize];

@@ -207,6 +207,7 @@ impl Machine {
     }
 
     /// The CPU is halted: either time passes at once, or the host must wait.
+    #[inline(never)]
     fn idle(&mut self, begun: VirtTime) -> Option<Exit> {
         let count = self.instructions();
         let now = self.now();
@@ -254,6 +255,7 @@ impl Machine {
         self.board.clock.host_time(time)
     }
 
+    #[inline(never)]
     fn serve_requests(&mut self) -> Option<Exit> {
         for (index, request) in std::mem::take(&mut self.board.cpu_requests) {
             let Some(cpu) = self.cpus.get_mut(index) else { continue };
