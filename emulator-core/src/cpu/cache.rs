@@ -181,7 +181,7 @@ impl CodeCache {
         let region = self.jit.as_ref().and_then(|jit| jit.place(key));
         let heat = match (region, &self.jit) {
             (Some(_), _) => 0,
-            (None, Some(jit)) => jit.patience(key),
+            (None, Some(jit)) => jit.patience(key, instructions as u8),
             (None, None) => u32::MAX,
         };
         self.blocks.push(Block {
@@ -219,10 +219,19 @@ impl CodeCache {
         (id, lin): (u32, u32),
         fetch: &dyn Fn(u32) -> Option<u32>,
     ) -> Option<u32> {
+        let region = self.blocks[id as usize].region.get();
+        if region == NONE { self.translate(mem, model, (id, lin), fetch) } else { Some(region) }
+    }
+
+    #[inline(never)]
+    fn translate(
+        &mut self,
+        mem: &mut Memory,
+        model: CpuModel,
+        (id, lin): (u32, u32),
+        fetch: &dyn Fn(u32) -> Option<u32>,
+    ) -> Option<u32> {
         let block = &self.blocks[id as usize];
-        if block.region.get() != NONE {
-            return Some(block.region.get());
-        }
         let Some(jit) = &mut self.jit else {
             block.heat.set(u32::MAX);
             return None;
@@ -237,7 +246,8 @@ impl CodeCache {
             let keys = by_page.get(&u64::from(offset >> 12)).map_or(&[][..], Vec::as_slice);
             keys.iter().filter(|&key| (key >> 32) as u32 == mode).map(|&key| key as u32).collect()
         };
-        let profile = Profile { fetch, arrivals: &arrivals, blocks: &blocks_of };
+        let instructions = block.instructions;
+        let profile = Profile { fetch, arrivals: &arrivals, blocks: &blocks_of, instructions };
         match jit.hot(mem, model, (lin, block.offset), mode, &profile) {
             Hot::Runs(place) => {
                 block.region.set(place);
@@ -261,13 +271,14 @@ impl CodeCache {
     }
 
     /// Drops the blocks of the given pages.
+    #[inline(never)]
     pub fn drop_pages(&mut self, pages: &[u32]) {
         if let Some(jit) = &mut self.jit {
             // Their entries may be in other pages, whose blocks stay.
             for key in jit.drop_pages(pages) {
                 if let Some(block) = self.by_offset.get(&key).and_then(|&id| self.blocks.get(id as usize)) {
                     block.region.set(NONE);
-                    block.heat.set(jit.patience(key));
+                    block.heat.set(jit.patience(key, block.instructions));
                 }
             }
         }
@@ -282,6 +293,7 @@ impl CodeCache {
     }
 
     /// Drops everything.
+    #[inline(never)]
     pub fn clear(&mut self) {
         self.ops.clear();
         self.blocks.clear();

@@ -526,6 +526,21 @@ pub fn execute<M: Memory>(cpu: &mut Cpu, m: &mut M, op: &Op, next: u32) -> Exec<
             }
         }
         ShiftRI => cpu.shift_narrow(op),
+        Rol32RI | Ror32RI => {
+            let (a, n) = (cpu.reg32(op.a.into()), op.imm & 31);
+            let (res, cf, second) = if op.kind == Ror32RI {
+                let res = a.rotate_right(n);
+                (res, res >> 31, res >> 30)
+            } else {
+                let res = a.rotate_left(n);
+                (res, res & 1, res >> 31)
+            };
+            let Some(lazy) = cpu.lazy.quick_rotated(cf * CF | ((cf ^ second) & 1) * OF) else {
+                return m.other(cpu, op, next);
+            };
+            cpu.lazy = lazy;
+            cpu.set_reg32(op.a.into(), res);
+        }
         Shld32RRI | Shrd32RRI => {
             let (a, b, n) = (cpu.reg32(op.a.into()), cpu.reg32(op.b.into()), op.imm & 31);
             if n != 0 {

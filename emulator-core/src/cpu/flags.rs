@@ -76,6 +76,9 @@ pub enum LazyOp {
     /// IMUL and MUL: `src` is the full product.
     Imul32,
     Mul32,
+    /// ADC and SBB: `src` is the first operand, with the second one in bits 63:32.
+    Adc32,
+    Sbb32,
     Add64,
     Sub64,
     Logic64,
@@ -131,6 +134,10 @@ impl Lazy {
             Shl32 | Shr32 | Sar32 | Imul32 | Mul32 => {
                 zsp(self.res, 32) | u32::from(self.carry()) * CF | u32::from(self.overflow()) * OF
             }
+            Adc32 | Sbb32 => {
+                let half = (self.src ^ self.src >> 32 ^ self.res) as u32 & AF;
+                zsp(self.res, 32) | u32::from(self.carry()) * CF | u32::from(self.overflow()) * OF | half
+            }
             Inc8 => self.step(8, true),
             Inc16 => self.step(16, true),
             Inc32 => self.step(32, true),
@@ -173,9 +180,45 @@ impl Lazy {
             | (if self.res == overflowed { OF } else { 0 })
     }
 
-    /// OF of shifts and products.
+    /// Replaces CF and OF by `value`, of the commonest operations; `None` when all flags must be computed for it.
+    #[inline(always)]
+    #[must_use]
+    pub fn quick_rotated(&self, value: u32) -> Option<Self> {
+        use LazyOp::*;
+        let (res, src) = (self.res as u32, self.src as u32);
+        let half = match self.op {
+            Logic32 => src,
+            Add32 => src ^ res.wrapping_sub(src) ^ res,
+            Sub32 => src ^ src.wrapping_sub(res) ^ res,
+            Shl32 | Shr32 | Sar32 => 0,
+            Adc32 | Sbb32 => src ^ (self.src >> 32) as u32 ^ res,
+            _ => return None,
+        };
+        Some(Self { op: Logic32, res: self.res, src: u64::from(half & AF | value) })
+    }
+
+    /// The top bit is what ADC or SBB of the operands `a` and `b` carried out of the top.
+    #[inline(always)]
+    fn carry_out(subtracts: bool, a: u32, b: u32, res: u32) -> u32 {
+        // A borrow out of a - b is a carry out of !a + b, which is !res.
+        let flip = if subtracts { u32::MAX } else { 0 };
+        let (a, res) = (a ^ flip, res ^ flip);
+        a & b | (a | b) & !res
+    }
+
+    /// The top bit is OF of ADC or SBB.
+    #[inline(always)]
+    fn signed_overflow(subtracts: bool, a: u32, b: u32, res: u32) -> u32 {
+        if subtracts { (a ^ b) & (a ^ res) } else { (a ^ res) & (b ^ res) }
+    }
+
+    /// OF of shifts, products, ADC and SBB.
     fn overflow(&self) -> bool {
         match self.op {
+            LazyOp::Adc32 | LazyOp::Sbb32 => {
+                let (a, b) = (self.src as u32, (self.src >> 32) as u32);
+                Self::signed_overflow(self.op == LazyOp::Sbb32, a, b, self.res as u32) >> 31 != 0
+            }
             LazyOp::Shl32 => self.carry() != (self.res >> 31 & 1 != 0),
             LazyOp::Shr32 => self.src >> 32 == 1 && self.src >> 31 & 1 != 0,
             LazyOp::Sar32 => false,
@@ -198,6 +241,10 @@ impl Lazy {
             Shr32 | Sar32 => self.src as u32 >> ((self.src >> 32) - 1 & 31) & 1 != 0,
             Imul32 => self.src as i64 != i64::from(self.src as i32),
             Mul32 => self.src >> 32 != 0,
+            Adc32 | Sbb32 => {
+                let (a, b) = (self.src as u32, (self.src >> 32) as u32);
+                Self::carry_out(self.op == Sbb32, a, b, self.res as u32) >> 31 != 0
+            }
             Eager | Logic8 | Logic16 | Logic32 | Logic64 | Inc8 | Inc16 | Inc32 | Inc64 | Dec8 | Dec16 | Dec32
             | Dec64 => self.src & 1 != 0,
         }
@@ -210,7 +257,7 @@ impl Lazy {
         use LazyOp::*;
         let bit = match self.op {
             Eager => return self.src as u32 & SF != 0,
-            Add32 | Sub32 | Logic32 | Inc32 | Dec32 | Shl32 | Shr32 | Sar32 | Imul32 | Mul32 => 31,
+            Add32 | Sub32 | Logic32 | Inc32 | Dec32 | Shl32 | Shr32 | Sar32 | Imul32 | Mul32 | Adc32 | Sbb32 => 31,
             Add8 | Sub8 | Logic8 | Inc8 | Dec8 => 7,
             Add16 | Sub16 | Logic16 | Inc16 | Dec16 => 15,
             Add64 | Sub64 | Logic64 | Inc64 | Dec64 => 63,
@@ -269,6 +316,10 @@ impl Lazy {
                 let overflow = (self.res ^ self.src) & (self.res ^ self.res.wrapping_sub(self.src));
                 ((self.res ^ overflow) as i32) < 0
             }
+            Adc32 | Sbb32 => {
+                let (a, b, res) = (self.src as u32, (self.src >> 32) as u32, self.res as u32);
+                ((res ^ Self::signed_overflow(self.op == Sbb32, a, b, res)) as i32) < 0
+            }
             _ => return None,
         })
     }
@@ -294,6 +345,72 @@ impl Lazy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Operands at which carries and signs change, and some in between.
+    const EDGES: [u32; 10] =
+        [0, 1, 0xf, 0x10, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, 0xffff_fff0, 0xffff_ffff, 0x1234_5678];
+
+    /// All ADC and SBB of those: the record, and the flags that it stands for.
+    fn with_carry() -> impl Iterator<Item = (Lazy, u32)> {
+        let operands = EDGES.into_iter().flat_map(|a| EDGES.into_iter().flat_map(move |b| [(a, b, 0), (a, b, 1)]));
+        operands.flat_map(|(a, b, c)| {
+            [false, true].map(|subtracts| {
+                let (wide_a, wide_b) = (i64::from(a), i64::from(b) + i64::from(c));
+                let signed_b = i64::from(b as i32) + i64::from(c);
+                let (wide, signed) = if subtracts {
+                    (wide_a - wide_b, i64::from(a as i32) - signed_b)
+                } else {
+                    (wide_a + wide_b, i64::from(a as i32) + signed_b)
+                };
+                let res = wide as u32;
+                let expect = zsp(res.into(), 32)
+                    | u32::from(wide != i64::from(res)) * CF
+                    | u32::from(signed != i64::from(res as i32)) * OF
+                    | ((a ^ b ^ res) & AF);
+                let op = if subtracts { LazyOp::Sbb32 } else { LazyOp::Adc32 };
+                (Lazy { op, res: res.into(), src: u64::from(a) | u64::from(b) << 32 }, expect)
+            })
+        })
+    }
+
+    #[test]
+    fn adc_and_sbb_are_recorded_by_their_operands() {
+        for (lazy, expect) in with_carry() {
+            assert_eq!(lazy.flags(), expect, "{lazy:?}");
+            assert_eq!(lazy.carry(), expect & CF != 0, "{lazy:?}");
+            for cc in 0..16 {
+                let eager = Lazy { op: LazyOp::Eager, res: 0, src: expect.into() };
+                assert_eq!(lazy.condition(cc), eager.condition(cc), "{lazy:?} {cc}");
+                if let Some(holds) = lazy.quick_condition(cc) {
+                    assert_eq!(holds, eager.condition(cc), "{lazy:?} {cc}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rotation_keeps_all_but_cf_and_of() {
+        use LazyOp::{Add32, Logic32, Shl32, Sub32};
+        let others = EDGES.into_iter().flat_map(|a| {
+            EDGES.into_iter().flat_map(move |b| {
+                let src = u64::from(a);
+                [
+                    Lazy { op: Add32, res: a.wrapping_add(b).into(), src },
+                    Lazy { op: Sub32, res: a.wrapping_sub(b).into(), src },
+                    Lazy { op: Logic32, res: (a & b).into(), src: u64::from(b & (CF | AF | OF)) },
+                    Lazy { op: Shl32, res: (a << 3).into(), src: src | 3 << 32 },
+                ]
+            })
+        });
+        for before in with_carry().map(|(lazy, _)| lazy).chain(others) {
+            for value in [0, CF, OF, CF | OF] {
+                let after = before.quick_rotated(value).expect("a common record");
+                assert_eq!(after.flags(), before.flags() & !(CF | OF) | value, "{before:?}");
+            }
+        }
+        let eager = Lazy { op: LazyOp::Eager, res: 0, src: u64::from(ZF | PF) };
+        assert_eq!(eager.quick_rotated(CF), None);
+    }
 
     #[test]
     fn lazy_flags_equal_their_definition_for_all_bytes() {

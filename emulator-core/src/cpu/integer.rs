@@ -47,7 +47,11 @@ macro_rules! alu_width {
                     let bits = u64::from(c1 | c2) * u64::from(CF)
                         | u64::from(a ^ b ^ res) & u64::from(AF)
                         | if (a ^ res) & (b ^ res) & SIGN != 0 { u64::from(OF) } else { 0 };
-                    self.lazy = Lazy { op: LazyOp::$logic, res: res.into(), src: bits };
+                    self.lazy = if <$t>::BITS == 32 {
+                        Lazy { op: LazyOp::Adc32, res: res.into(), src: u64::from(a) | u64::from(b) << 32 }
+                    } else {
+                        Lazy { op: LazyOp::$logic, res: res.into(), src: bits }
+                    };
                     res
                 }
                 alu::SBB => {
@@ -57,7 +61,11 @@ macro_rules! alu_width {
                     let bits = u64::from(c1 | c2) * u64::from(CF)
                         | u64::from(a ^ b ^ res) & u64::from(AF)
                         | if (a ^ b) & (a ^ res) & SIGN != 0 { u64::from(OF) } else { 0 };
-                    self.lazy = Lazy { op: LazyOp::$logic, res: res.into(), src: bits };
+                    self.lazy = if <$t>::BITS == 32 {
+                        Lazy { op: LazyOp::Sbb32, res: res.into(), src: u64::from(a) | u64::from(b) << 32 }
+                    } else {
+                        Lazy { op: LazyOp::$logic, res: res.into(), src: bits }
+                    };
                     res
                 }
                 _ => {

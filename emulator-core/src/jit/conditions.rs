@@ -18,6 +18,8 @@ enum Made {
     Sar,
     Imul,
     Mul,
+    Adc,
+    Sbb,
     Other,
 }
 
@@ -44,6 +46,8 @@ fn made(kind: LazyOp) -> Made {
         Sar32 => Made::Sar,
         Imul32 => Made::Imul,
         Mul32 => Made::Mul,
+        Adc32 => Made::Adc,
+        Sbb32 => Made::Sbb,
         Eager | Add64 | Sub64 | Logic64 | Inc64 | Dec64 => Made::Other,
     }
 }
@@ -155,6 +159,13 @@ impl Emitter<'_> {
                 i32_shr_u() i32_const(1) i32_and()),
             Made::Imul => wasm!(self; local_get(local::RES) i32_const(31) i32_shr_s() local_get(local::B) i32_ne()),
             Made::Mul => wasm!(self; local_get(local::B) i32_const(0) i32_ne()),
+            // Out of the top: both operands have it, or one does and the sum has lost it; for a difference likewise.
+            Made::Adc => wasm!(self; local_get(local::A) local_get(local::B) i32_and()
+                local_get(local::A) local_get(local::B) i32_or() local_get(local::RES) i32_const(-1) i32_xor() i32_and()
+                i32_or() i32_const(31) i32_shr_u()),
+            Made::Sbb => wasm!(self; local_get(local::A) i32_const(-1) i32_xor() local_get(local::B) i32_and()
+                local_get(local::A) i32_const(-1) i32_xor() local_get(local::B) i32_or() local_get(local::RES) i32_and()
+                i32_or() i32_const(31) i32_shr_u()),
             _ => wasm!(self; local_get(local::A) i32_const(1) i32_and()),
         }
     }
@@ -162,10 +173,14 @@ impl Emitter<'_> {
     fn overflow(&mut self, made: Made) {
         let bits = width(made) as i32;
         match made {
-            Made::Add(_) => wasm!(self; local_get(local::A) local_get(local::RES) i32_xor() local_get(local::B)
-                local_get(local::RES) i32_xor() i32_and() i32_const(bits - 1) i32_shr_u() i32_const(1) i32_and()),
-            Made::Sub(_) => wasm!(self; local_get(local::A) local_get(local::B) i32_xor() local_get(local::A)
-                local_get(local::RES) i32_xor() i32_and() i32_const(bits - 1) i32_shr_u() i32_const(1) i32_and()),
+            Made::Add(_) | Made::Adc => {
+                wasm!(self; local_get(local::A) local_get(local::RES) i32_xor() local_get(local::B)
+                local_get(local::RES) i32_xor() i32_and() i32_const(bits - 1) i32_shr_u() i32_const(1) i32_and())
+            }
+            Made::Sub(_) | Made::Sbb => {
+                wasm!(self; local_get(local::A) local_get(local::B) i32_xor() local_get(local::A)
+                local_get(local::RES) i32_xor() i32_and() i32_const(bits - 1) i32_shr_u() i32_const(1) i32_and())
+            }
             Made::Inc(_) => wasm!(self; local_get(local::RES) i32_const((1u32 << (bits - 1)) as i32) i32_eq()),
             Made::Dec(_) => wasm!(self; local_get(local::RES) i32_const(((1u32 << (bits - 1)) - 1) as i32) i32_eq()),
             Made::Shl => {

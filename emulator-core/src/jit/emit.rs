@@ -45,8 +45,11 @@ pub mod local {
     pub const E: u32 = 23;
     pub const W: u32 = 24;
     pub const I64: u32 = 2;
+    /// The first of those that only a region with floating-point or SIMD instructions has: a local costs the browser
+    /// wherever control meets.
+    pub const FLOATS: u32 = 25;
     /// Offset of the last x87 memory operand.
-    pub const FDP: u32 = 25;
+    pub const FDP: u32 = FLOATS;
     /// The second operand of a SIMD instruction.
     pub const V: u32 = 26;
     /// The first operand, the result and its error.
@@ -62,8 +65,7 @@ pub mod local {
     pub const Z: u32 = 33;
     pub const ERR: u32 = 34;
     pub const F64: u32 = 4;
-    /// The first of the windows'.
-    pub const WINDOWS: u32 = ERR + 1;
+    pub const FLOATS_END: u32 = ERR + 1;
 }
 
 /// In the local that holds the kind of the flags: they are in the CPU's record.
@@ -126,6 +128,8 @@ pub struct Emitter<'a> {
     /// What is added to it, if that is all.
     pub(super) direct: Option<u32>,
     pub(super) spans: Spans,
+    /// Whether there are the locals of floating-point and SIMD instructions.
+    floats: bool,
     /// The spans' first local.
     pub(super) first_span: u32,
     /// Number of the current instruction in its block.
@@ -170,8 +174,9 @@ impl Body {
 /// Emits `region`, code of the given mode.
 #[must_use]
 pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> Body {
-    let windows = Windows::choose(region);
-    let vectors = Vectors::choose(region, local::WINDOWS + windows.locals());
+    let floats = region.blocks.iter().flat_map(|block| &block.insns).any(|insn| flow::floats(&insn.op));
+    let windows = Windows::choose(region, if floats { local::FLOATS_END } else { local::FLOATS });
+    let vectors = Vectors::choose(region, windows.end());
     let mut emitter = Emitter {
         out: Vec::new(),
         hints: Vec::new(),
@@ -188,7 +193,8 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         live: true,
         position: 0,
         here: 0,
-        first_span: local::WINDOWS + windows.locals() + vectors.locals(),
+        first_span: windows.end() + vectors.locals(),
+        floats,
         vectors,
         windows,
         class: ZERO_REG as u8,
@@ -259,13 +265,14 @@ impl Emitter<'_> {
 
     /// Declares locals.
     fn locals(&mut self) {
+        let floats = u32::from(self.floats);
         let groups = [
             (local::I32, ValType::I32),
             (local::I64, ValType::I64),
-            (1, ValType::I32),
-            (local::V128, ValType::V128),
-            (1, ValType::I32),
-            (local::F64, ValType::F64),
+            (floats, ValType::I32),
+            (floats * local::V128, ValType::V128),
+            (floats, ValType::I32),
+            (floats * local::F64, ValType::F64),
             (self.windows.locals(), ValType::I32),
             (self.vectors.locals(), ValType::V128),
             (spans::locals(&self.region.blocks), ValType::I32),
@@ -612,7 +619,7 @@ impl Emitter<'_> {
             wasm!(self; i32_const(0) i32_const(kind as i32) i32_store8(op)
                 i32_const(0) local_get(local::RES) i64_extend_i32_u() i64_store(res)
                 i32_const(0) local_get(local::A) i64_extend_i32_u());
-            if (LazyOp::Shl32 as u8..=LazyOp::Mul32 as u8).contains(&(kind as u8)) {
+            if (LazyOp::Shl32 as u8..=LazyOp::Sbb32 as u8).contains(&(kind as u8)) {
                 wasm!(self; local_get(local::B) i64_extend_i32_u() i64_const(32) i64_shl() i64_or());
             }
             wasm!(self; i64_store(src));
@@ -706,7 +713,9 @@ impl Emitter<'_> {
         self.load_registers(written);
         if let Some(simd) = simd {
             self.load_vectors();
-            if op.kind != Kind::Simd || simd.is_none_or(|simd| simd.info().float || simd.info().dst == Class::State) {
+            let kept =
+                op.kind == Kind::Simd && simd.is_some_and(|simd| !simd.info().float && simd.info().dst != Class::State);
+            if self.floats && !kept {
                 wasm!(self; i32_const(0) local_set(local::MX));
             }
         }
@@ -739,10 +748,10 @@ pub fn spill_function(layout: &Layout) -> Vec<u8> {
         i32_const(0) local_get(1) i64_extend_i32_u() i64_store(field(offset_of!(Cpu, lazy.res)))
         i32_const(0)
         local_get(2) i64_extend_i32_u()
-        // Shifts keep their count and products their upper half above the operand.
+        // Shifts keep their count, products their upper half, ADC and SBB their second operand above the first.
         local_get(3) i64_extend_i32_u() i64_const(32) i64_shl() i64_const(0)
         local_get(0) i32_const(LazyOp::Shl32 as i32) i32_sub()
-        i32_const(LazyOp::Mul32 as i32 - LazyOp::Shl32 as i32) i32_le_u()
+        i32_const(LazyOp::Sbb32 as i32 - LazyOp::Shl32 as i32) i32_le_u()
         select() i64_or()
         i64_store(field(offset_of!(Cpu, lazy.src)))
         end()
@@ -782,6 +791,9 @@ pub fn carry_function(layout: &Layout) -> Vec<u8> {
         i32_const(is(LazyOp::Dec32) - is(LazyOp::Logic8)) i32_le_u()
         local_get(0) i32_const(is(LazyOp::Eager)) i32_eq() i32_or()
         if_(BlockType::Empty) local_get(2) i32_const(1) i32_and() return_() end()
+        local_get(0) i32_const(is(LazyOp::Adc32)) i32_eq() if_(BlockType::Empty)
+            local_get(2) local_get(3) i32_and() local_get(2) local_get(3) i32_or()
+            local_get(1) i32_const(-1) i32_xor() i32_and() i32_or() i32_const(31) i32_shr_u() return_() end()
         local_get(0) local_get(1) local_get(2) local_get(3) call(call::SPILL)
         i32_const(2) call(call::CONDITION)
         end()

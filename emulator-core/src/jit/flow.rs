@@ -1,6 +1,7 @@
 //! Where the status flags are while a region runs, and which instructions need not record theirs.
 
 use super::region::{Insn, Region};
+use super::strings::{self, Uses};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::{Kind, Op, REG_FORM, StringOp, Unary};
 use crate::fpu::X87Op;
@@ -82,6 +83,8 @@ pub fn alu(n: u8, width: u32) -> LazyOp {
     match n {
         0 => add(width),
         5 | 7 => sub(width),
+        2 if width == 4 => LazyOp::Adc32,
+        3 if width == 4 => LazyOp::Sbb32,
         _ => logic(width),
     }
 }
@@ -139,11 +142,18 @@ pub fn translated(op: &Op) -> bool {
         ShiftE => super::shifts::memory_shift(op).is_some(),
         MulDivE => op.imm >> 8 == 4 && op.imm & 0xff < 7 && op.base != REG_FORM,
         CmpxchgE => op.imm == 4 && op.base != REG_FORM,
-        StringOnce => super::strings::translated(op),
+        StringOnce => Uses::of(op).is_some(),
         X87Reg | X87Load | X87Store | Fwait => super::x87::translated(op),
         Simd => super::simd::translated(op),
         _ => false,
     }
+}
+
+/// Whether an instruction is one of the floating-point or SIMD unit's.
+#[must_use]
+pub fn floats(op: &Op) -> bool {
+    use Kind::*;
+    matches!(op.kind, X87Reg | X87Load | X87Store | X87Env | Fwait | Simd)
 }
 
 /// What an instruction does to the flags.
@@ -185,6 +195,7 @@ pub fn writes(op: &Op) -> Writes {
             _ => Writes::None,
         },
         CmpxchgE => Writes::All(LazyOp::Sub32),
+        StringOnce if Uses::of(op).is_some_and(Uses::compares) => Writes::All(sub(strings::width(op))),
         Rol32RI | Ror32RI | Bt32RR | Bt32RI => Writes::Some,
         X87Reg if super::x87::writes_flags(op) => Writes::Some,
         Simd if super::simd::writes_flags(op) => Writes::Some,

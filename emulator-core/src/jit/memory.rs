@@ -29,12 +29,14 @@ const HOLDS_CODE: i32 = tlb::HOLDS_CODE as i32;
 #[derive(Debug)]
 pub struct Windows {
     classes: Vec<(u8, bool)>,
+    /// Their first local.
+    first: u32,
 }
 
 impl Windows {
-    /// The registers from which most accesses in loops are made. A loop that other functions are called from begins with
+    /// The registers from which most accesses in loops are made, with locals from `first` on. A loop that other functions are called from begins with
     /// shut windows each time, so it has none; and the stack has some where a function calls itself.
-    pub fn choose(region: &Region) -> Self {
+    pub fn choose(region: &Region, first: u32) -> Self {
         let recursive = region.blocks.iter().any(|block| calls(block).is_some_and(|to| region.find(to).is_some()));
         let mut uses = [[0u32; 2]; 32];
         for (n, block) in region.blocks.iter().enumerate() {
@@ -51,7 +53,12 @@ impl Windows {
             .collect();
         classes.sort_by_key(|&(class, write)| std::cmp::Reverse(uses[usize::from(class)][usize::from(write)]));
         classes.truncate(MAX_WINDOWS);
-        Self { classes }
+        Self { classes, first }
+    }
+
+    /// The local behind theirs.
+    pub fn end(&self) -> u32 {
+        self.first + self.locals()
     }
 
     /// How many locals they take.
@@ -62,7 +69,7 @@ impl Windows {
     /// The locals of a window: its page, and what to add.
     pub(super) fn find(&self, class: u8, write: bool) -> Option<(u32, u32)> {
         let n = self.classes.iter().position(|&window| window == (class & 31, write))? as u32;
-        Some((local::WINDOWS + 2 * n, local::WINDOWS + 2 * n + 1))
+        Some((self.first + 2 * n, self.first + 2 * n + 1))
     }
 }
 
@@ -124,11 +131,11 @@ pub(super) fn accesses(op: &Op) -> impl Iterator<Item = Access> {
         _ => None,
     };
     let operand = operand.map(|(size, write)| Access { class: class(op), disp: direct(op), size, write });
-    let (loads, stores) = if strings::translated(op) { strings::moves(op).unwrap_or_default() } else { (false, false) };
-    let string = |used: bool, r: usize, write: bool| {
-        used.then_some(Access { class: r as u8, disp: Some(0), size: op.imm >> 8 & 0xff, write })
-    };
-    stack.into_iter().chain(operand).chain(string(loads, RSI, false)).chain(string(stores, RDI, true))
+    let string = strings::Uses::of(op);
+    let element = |r: usize, write: bool| Access { class: r as u8, disp: Some(0), size: strings::width(op), write };
+    let source = string.filter(|uses| uses.source).map(|_| element(RSI, false));
+    let destination = string.and_then(|uses| uses.destination).map(|write| element(RDI, write));
+    stack.into_iter().chain(operand).chain(source).chain(destination)
 }
 
 /// The register that stands for an operand: its base, or its index.
@@ -145,8 +152,8 @@ fn direct(op: &Op) -> Option<u32> {
 impl Emitter<'_> {
     /// No window is open where a region begins.
     pub(super) fn shut_windows(&mut self) {
-        for n in 0..self.windows.locals() / 2 {
-            wasm!(self; i32_const(SHUT) local_set(local::WINDOWS + 2 * n));
+        for page in (self.windows.first..self.windows.end()).step_by(2) {
+            wasm!(self; i32_const(SHUT) local_set(page));
         }
     }
 

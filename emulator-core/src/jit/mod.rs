@@ -12,7 +12,7 @@ mod memory;
 mod module;
 mod ops;
 pub mod region;
-pub mod services;
+mod services;
 mod shifts;
 mod simd;
 mod sink;
@@ -167,6 +167,9 @@ pub struct Counters {
     pub refused: u64,
 }
 
+/// Longer blocks are hot sooner: what interpreting one costs is in proportion to its instructions, while a third of what a
+/// compiled one costs is not.
+const SHORT: u8 = 12;
 /// Regions of one module.
 const BATCH: usize = 24;
 /// Below this threshold everything is compiled at once, one by one.
@@ -274,6 +277,8 @@ pub struct Profile<'a> {
     pub arrivals: &'a dyn Fn(u32) -> Option<u32>,
     /// Offsets of the blocks in the page of an offset.
     pub blocks: &'a dyn Fn(u32) -> Vec<u32>,
+    /// Instructions of the hot block.
+    pub instructions: u8,
 }
 
 /// What became of a hot block.
@@ -324,16 +329,17 @@ impl Jit {
         Counters { regions: u64::from(self.next_slot - self.host.first_slot()), ..self.counters }
     }
 
-    /// How often a block is executed before it is hot.
+    /// How often a block of so many instructions is executed before it is hot.
     #[must_use]
-    pub fn patience(&self, key: u64) -> u32 {
+    pub fn patience(&self, key: u64, instructions: u8) -> u32 {
         // Code that is overwritten again and again is not worth compiling each time.
         let times = self.overwritten.get(&u64::from(key as u32 >> 12)).copied().unwrap_or(0);
         if times > 1 {
             return self.heat.threshold.max(64) << times.min(14);
         }
         if self.heat.seed == 0 {
-            return self.heat.threshold;
+            let instructions = instructions.max(SHORT);
+            return (u64::from(self.heat.threshold) * u64::from(SHORT) / u64::from(instructions)) as u32;
         }
         let mixed = (key ^ u64::from(self.heat.seed)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         mixed as u32 % (self.heat.threshold + 1)
@@ -381,7 +387,7 @@ impl Jit {
         let inner = self.inner.entry(u64::from(offset >> 12)).or_default();
         if let Some(at) = inner.iter().position(|&k| k == key).filter(|_| !all) {
             inner.swap_remove(at);
-            return Hot::Later(self.patience(key));
+            return Hot::Later(self.patience(key, profile.instructions));
         }
         let home = (lin & !0xfff, offset & !0xfff);
         let mut load = |page: usize, bytes: &mut [u8]| {
@@ -417,17 +423,12 @@ impl Jit {
             mem.mark_code(place, len);
         }
         let body = emit::emit(&region, &self.layout, mode_bits, &mut self.ops);
-        let key = |at: u16| region.place(at.into()).map(|place| u64::from(place) | u64::from(mode_bits) << 32);
+        let key_of = |at: u16| region.place(at.into()).map(|place| u64::from(place) | u64::from(mode_bits) << 32);
         let keys = region
             .entries()
-            .filter_map(|(at, door)| Some((key(at)?, region::page_of(at.into()) << PAGE_SHIFT | door << DOOR_SHIFT)))
+            .filter_map(|(at, door)| Some((key_of(at)?, region::page_of(at.into()) << PAGE_SHIFT | door << DOOR_SHIFT)))
             .collect();
-        for key in region.blocks.iter().filter(|block| !block.entry).filter_map(|block| key(block.at)) {
-            let inner = self.inner.entry(u64::from(key as u32 >> 12)).or_default();
-            if !inner.contains(&key) {
-                inner.push(key);
-            }
-        }
+        hold(&mut self.inner, region.blocks.iter().filter(|block| !block.entry).filter_map(|block| key_of(block.at)));
         let pages = region.pages.iter().flatten().map(|place| place >> 12).collect();
         self.pending.push(Pending { pages, body, keys });
         self.counters.translated += 1;
@@ -435,10 +436,11 @@ impl Jit {
         if self.pending.len() >= batch {
             return Hot::Made(self.flush());
         }
-        Hot::Later(self.heat.threshold >> WAIT_SHIFT)
+        Hot::Later(self.patience(key, profile.instructions) >> WAIT_SHIFT)
     }
 
     /// Makes a module of what waits. Returns its entries and their places.
+    #[inline(never)]
     fn flush(&mut self) -> Vec<(u64, u32)> {
         let pending = std::mem::take(&mut self.pending);
         let first = self.next_slot;
@@ -502,6 +504,16 @@ impl Jit {
         self.jumps.entries.fill(NO_JUMP);
         self.next_slot = self.host.first_slot();
         self.held = 0;
+    }
+}
+
+/// Notes the blocks that a region holds without an entry for them.
+fn hold(pages: &mut Table<Vec<u64>>, keys: impl Iterator<Item = u64>) {
+    for key in keys {
+        let inner = pages.entry(u64::from(key as u32 >> 12)).or_default();
+        if !inner.contains(&key) {
+            inner.push(key);
+        }
     }
 }
 

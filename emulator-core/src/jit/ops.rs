@@ -4,6 +4,7 @@ use super::emit::{Emitter, local, wasm};
 use super::flow;
 use super::region::Insn;
 use super::shifts::shift_kind;
+use super::strings::Uses;
 use crate::cpu::flags::{CF, OF};
 use crate::cpu::op::{Kind, Op, REG_FORM, Unary};
 use crate::cpu::state::{RAX, RBP, RCX, RDX, RSP};
@@ -206,7 +207,11 @@ impl Emitter<'_> {
                     self.get(op.a);
                 }
                 wasm!(self; local_set(local::T0));
-                self.product(true, false);
+                if self.live {
+                    self.product(true, false);
+                } else {
+                    wasm!(self; local_get(local::T0) local_get(local::T1) i32_mul() local_set(local::T2));
+                }
                 self.set_sized(op.a, 4, local::T2);
             }
             Mul32R | Imul32R => {
@@ -230,7 +235,11 @@ impl Emitter<'_> {
                 }
             },
             CmpxchgE => self.compare_and_exchange(op),
-            StringOnce => self.string_once(op),
+            StringOnce => {
+                if let Some(uses) = Uses::of(op) {
+                    self.string_once(op, uses);
+                }
+            }
             Cld => self.clear_direction(),
             Cdq => wasm!(self; local_get(EAX) i32_const(31) i32_shr_s() local_set(EDX)),
             Cwde => wasm!(self; local_get(EAX) i32_extend16_s() local_set(EAX)),
@@ -466,6 +475,11 @@ impl Emitter<'_> {
         }
     }
 
+    /// Records the flags of T0 - T1.
+    pub(super) fn record_difference(&mut self, width: u32) {
+        self.compute(7, width);
+    }
+
     /// T2 = T0 operation T1, and records the flags.
     fn compute(&mut self, n: u8, width: u32) {
         if n == ADC || n == SBB {
@@ -507,6 +521,12 @@ impl Emitter<'_> {
         self.cut(width);
         wasm!(self; local_set(local::T2));
         if !self.live {
+            return;
+        }
+        if width == 4 {
+            // All of them follow from the operands and the result.
+            wasm!(self; local_get(local::T0) local_set(local::A) local_get(local::T1) local_set(local::B)
+                local_get(local::T2) local_set(local::RES));
             return;
         }
         // CF: the sum is below an addend, or equal to it with a carry coming in; likewise for a difference.

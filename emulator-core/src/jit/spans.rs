@@ -209,7 +209,9 @@ impl Emitter<'_> {
         let array = if write { offset_of!(Cpu, tlb.write) } else { offset_of!(Cpu, tlb.read) };
         self.entry_of(place, array);
         self.open();
-        self.outside_span(place, bytes, |emit| wasm!(emit; local_get(local::E) i32_wrap_i64()));
+        // The entry is the one of the first byte's page: the last byte's is another if the span crosses.
+        wasm!(self; local_get(place) i32_const(bytes - 1) i32_add() i32_const(-4096) i32_and()
+            local_get(local::E) i32_wrap_i64() i32_ne());
         self.seldom_br_if(0);
         if let Some((page, add)) = window {
             wasm!(self; local_get(local::E) i32_wrap_i64() local_set(page)

@@ -246,7 +246,7 @@ fn flags_overwritten_before_an_exit_are_not_recorded() {
 }
 
 /// Small regions whose bytes are pinned.
-const GOLDEN: [(&str, &[u8]); 14] = [
+const GOLDEN: [(&str, &[u8]); 15] = [
     ("loop", &[0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0xc3]),
     // mov [edi],eax; dec ecx; jnz; ret: a store in a short loop, also where it lies beside code.
     ("beside", &[0x89, 0x07, 0x49, 0x75, 0xfb, 0xc3]),
@@ -255,6 +255,8 @@ const GOLDEN: [(&str, &[u8]); 14] = [
     ("bytes", &[0x88, 0xe0, 0x8a, 0x23, 0x3c, 0x20, 0x74, 0xf8, 0xc3]),
     ("stack", &[0x55, 0x89, 0xe5, 0x53, 0x5b, 0xc9, 0xc3]),
     ("carry", &[0x01, 0xd8, 0x11, 0xca, 0x19, 0xf7, 0xc3]),
+    // lodsb; scasb; jne; adc eax,ecx; jl; ret
+    ("compare", &[0xac, 0xae, 0x75, 0xfc, 0x11, 0xc8, 0x7c, 0xf8, 0xc3]),
     ("shifts", &[0xc1, 0xe0, 0x03, 0xd3, 0xe8, 0xd1, 0xf8, 0x72, 0xf7, 0xc3]),
     ("multiply", &[0xf7, 0xe1, 0x0f, 0xaf, 0xc2, 0xf7, 0xf1, 0xc3]),
     ("conditions", &[0x39, 0xd8, 0x0f, 0x9c, 0xc0, 0x0f, 0x46, 0xc8, 0x7e, 0xf6, 0xc3]),
@@ -401,6 +403,24 @@ fn blocks_that_become_hot_together_make_one_region() {
     lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 4 * 2000);
     assert_eq!(counters(&lab).translated, 1);
     assert!(counters(&lab).entered > 0);
+}
+
+#[test]
+fn long_blocks_are_hot_sooner() {
+    // So many inc eax, and a jump to the first, executed so often: whether it is translated then.
+    let translated = |length: u8, times: u64| {
+        let mut lab = Lab::protected();
+        let code: Vec<u8> = vec![0x40; length.into()].into_iter().chain([0xeb, 0xfe - length]).collect();
+        lab.code(&code);
+        let heat = Heat { threshold: 1200, seed: 0 };
+        lab.code.jit = Some(Box::new(Jit::new(Box::new(Nothing), heat, &lab.cpu, &lab.bus.mem)));
+        let until = lab.cpu.icount + (u64::from(length) + 1) * times;
+        lab.cpu.run(&mut lab.bus, &mut lab.code, until);
+        lab.code.jit.as_ref().is_some_and(|jit| jit.counters().translated > 0)
+    };
+    for (length, hot) in [(3, 1200), (11, 1200), (35, 400)] {
+        assert!(!translated(length, hot - 1) && translated(length, hot + 2), "{length}");
+    }
 }
 
 /// A region that is entered executes the first instruction left to the interpreter, a REP instruction, until that must
