@@ -11,6 +11,7 @@ mod loops;
 mod memory;
 mod module;
 mod ops;
+mod record;
 pub mod region;
 mod services;
 mod shifts;

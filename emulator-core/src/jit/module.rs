@@ -1,8 +1,9 @@
 //! A batch of regions as one WebAssembly module: it imports the machine's memory, the function table and what
 //! regions call, and puts its functions into the table.
 
-use super::emit::{carry_function, signature, spill_function};
+use super::emit::signature;
 use super::memory::{guard_function, modify_function, store_function};
+use super::record::{carry_function, spill_function};
 use super::spans::load_function;
 use super::{Layout, call};
 use crate::fpu::x87::direct;
