@@ -223,6 +223,7 @@ impl CodeCache {
         if region == NONE { self.translate(mem, model, (id, lin), fetch) } else { Some(region) }
     }
 
+    /// The same for a block that is not known to have any.
     #[inline(never)]
     fn translate(
         &mut self,

@@ -34,8 +34,8 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// The registers from which most accesses in loops are made, with locals from `first` on. A loop that other functions are called from begins with
-    /// shut windows each time, so it has none; and the stack has some where a function calls itself.
+    /// The registers from which most accesses in loops are made, with locals from `first` on. A loop that other functions are
+    /// called from begins with shut windows each time, so it has none; and the stack has some where a function calls itself.
     pub fn choose(region: &Region, first: u32) -> Self {
         let recursive = region.blocks.iter().any(|block| calls(block).is_some_and(|to| region.find(to).is_some()));
         let mut uses = [[0u32; 2]; 32];

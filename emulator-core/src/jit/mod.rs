@@ -13,7 +13,7 @@ mod module;
 mod ops;
 mod record;
 pub mod region;
-mod services;
+pub mod services;
 mod shifts;
 mod simd;
 mod sink;

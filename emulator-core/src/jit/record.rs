@@ -7,13 +7,15 @@ use crate::cpu::state::Cpu;
 use std::mem::offset_of;
 use wasm_encoder::BlockType;
 
+/// A function that is written.
+struct Out {
+    out: Vec<u8>,
+}
+
 /// The function of each module that writes flags from locals into the CPU's record:
 /// `(kind, result, a, b)`; nothing when they are there already.
 #[must_use]
 pub fn spill_function(layout: &Layout) -> Vec<u8> {
-    struct Out {
-        out: Vec<u8>,
-    }
     let mut f = Out { out: vec![0] };
     let field = |offset: usize| at(layout.cpu + offset as u32);
     wasm!(f;
@@ -37,9 +39,6 @@ pub fn spill_function(layout: &Layout) -> Vec<u8> {
 /// asks for it where control flow meets; the commonest records are answered here.
 #[must_use]
 pub fn carry_function(layout: &Layout) -> Vec<u8> {
-    struct Out {
-        out: Vec<u8>,
-    }
     let mut f = Out { out: vec![0] };
     let field = |offset: usize| at(layout.cpu + offset as u32);
     let is = |kind: LazyOp| kind as i32;
