@@ -13,7 +13,7 @@ use super::protect::Delivered;
 use super::state::{Activity, Cpu, Shadow, mode};
 use super::tlb;
 use crate::bus::CpuBus;
-use crate::jit::leave;
+use crate::jit::{LEFT, leave};
 use crate::mem::PAGE;
 
 /// No block to link from: (block, link slot, where it began).
@@ -113,7 +113,7 @@ impl Cpu {
             if !linked && (from.0 != NONE || left) {
                 code.blocks[id as usize].arrive();
             }
-            left = false;
+            let executions = if std::mem::take(&mut left) { LEFT } else { 1 };
             from = NOWHERE;
             let heat = &code.blocks[id as usize].heat;
             if heat.get() == 0 && !std::mem::take(&mut interpret) && self.icount >= code.calm_until {
@@ -135,7 +135,7 @@ impl Cpu {
             }
             interpret = false;
             // A block that translated code keeps leaving for is only ever entered here.
-            heat.set(heat.get().saturating_sub(1));
+            heat.set(heat.get().saturating_sub(executions));
             let block = &code.blocks[id as usize];
             if self.icount + u64::from(block.instructions) > until {
                 self.step(bus, code);

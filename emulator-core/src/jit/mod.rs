@@ -178,6 +178,9 @@ const AT_ONCE: u32 = 100;
 /// A block that waits for its region is looked at again after so many executions, as a power of two of the threshold. A module
 /// costs the engine about half a millisecond, so that it is worth waiting for others.
 const WAIT_SHIFT: u32 = 2;
+/// For a block that translated code left for, it is so many executions: to leave and to enter again costs more than
+/// interpreting a block. What lies between regions is hot sooner than what is far from them.
+pub const LEFT: u32 = 8;
 /// One arrival in so many executions (as a power of two) makes an entry.
 const ARRIVES_SHIFT: u32 = 6;
 /// One in so many makes a function that has no region yet worth being compiled with its callers.

@@ -2,7 +2,7 @@
 //! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
 
 use super::region::{self, Code, HOME, Known, Region, Tail, Window};
-use super::{Counters, Entry, Heat, Jit, JitHost, Layout, Services, emit, flow, leave, module};
+use super::{Counters, Entry, Heat, Jit, JitHost, LEFT, Layout, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
 use crate::cpu::run::CpuExit;
@@ -421,6 +421,57 @@ fn long_blocks_are_hot_sooner() {
     for (length, hot) in [(3, 1200), (11, 1200), (35, 400)] {
         assert!(!translated(length, hot - 1) && translated(length, hot + 2), "{length}");
     }
+}
+
+/// A region that is entered is left for the first instruction left to the interpreter, at offset 7 of its page.
+#[derive(Debug)]
+struct Leaves;
+
+impl JitHost for Leaves {
+    fn first_slot(&self) -> u32 {
+        1
+    }
+
+    fn shared(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, _module: Vec<u8>, _end: u32) -> bool {
+        true
+    }
+
+    fn clear(&mut self) {}
+
+    fn enter(&mut self, entry: &Entry, services: &mut dyn Services) -> u32 {
+        assert_eq!(services.execute(0, entry.place & !0xfff | 7), 0);
+        leave::LOOKUP
+    }
+}
+
+#[test]
+fn what_compiled_code_is_left_for_is_hot_sooner() {
+    // From 0: seven additions; 7: rep movsb, of nothing; 9: jmp edi, to 16: jmp 0
+    let mut lab = Lab::protected();
+    let (additions, copy, jump) = ([0x40, 0x43, 0x42, 0x45, 0x40, 0x43, 0x42], [0xf3, 0xa4], [0xff, 0xe7]);
+    lab.code(&[&additions[..], &copy, &jump, &[0x90; 5], &[0xeb, 0xee]].concat());
+    lab.cpu.set_reg32(RCX, 0);
+    lab.cpu.set_reg32(RDI, lab.cpu.rip as u32 + 16);
+    let heat = Heat { threshold: 1600, seed: 0 };
+    lab.code.jit = Some(Box::new(Jit::new(Box::new(Leaves), heat, &lab.cpu, &lab.bus.mem)));
+    let around = |lab: &mut Lab| {
+        // Of its ten instructions three are not the region's.
+        lab.cpu.fuel = 3;
+        lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 10);
+        lab.code.jit.as_ref().map_or(0, |jit| jit.counters().entered)
+    };
+    assert!((0..4000).any(|_| around(&mut lab) == 1), "the additions are compiled");
+    let heats = |lab: &Lab| {
+        let heat = |at| lab.code.blocks.iter().find(|block| block.offset & 0xfff == at).map(|block| block.heat.get());
+        [7, 9].map(|at| heat(at).expect("it was executed"))
+    };
+    let before = heats(&lab);
+    assert_eq!(around(&mut lab), 2);
+    assert_eq!(heats(&lab), [before[0] - LEFT, before[1] - 1]);
 }
 
 /// A region that is entered executes the first instruction left to the interpreter, a REP instruction, until that must
