@@ -345,11 +345,18 @@ fn golden_regions_are_emitted_as_pinned() {
     }
 }
 
-/// Makes nothing and runs nothing: a region that is entered retires all that it may.
-#[derive(Debug)]
-struct Nothing;
+/// A host that makes nothing: a region that is entered does what a function says. Unless a test tells, it retires all that it may.
+struct Scripted<F>(F);
 
-impl JitHost for Nothing {
+type Enter = fn(&Entry, &mut dyn Services) -> u32;
+
+impl<F> std::fmt::Debug for Scripted<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl<F: FnMut(&Entry, &mut dyn Services) -> u32 + Send> JitHost for Scripted<F> {
     fn first_slot(&self) -> u32 {
         1
     }
@@ -364,9 +371,22 @@ impl JitHost for Nothing {
 
     fn clear(&mut self) {}
 
-    fn enter(&mut self, _entry: &Entry, _services: &mut dyn Services) -> u32 {
-        leave::LOOKUP
+    fn enter(&mut self, entry: &Entry, services: &mut dyn Services) -> u32 {
+        (self.0)(entry, services)
     }
+}
+
+/// Gives a machine a fast tier in which regions do what `enter` says.
+fn script(lab: &mut Lab, threshold: u32, enter: impl FnMut(&Entry, &mut dyn Services) -> u32 + Send + 'static) {
+    let heat = Heat { threshold, seed: 0 };
+    lab.code.jit = Some(Box::new(Jit::new(Box::new(Scripted(enter)), heat, &lab.cpu, &lab.bus.mem)));
+}
+
+/// Regions that do nothing.
+const NOTHING: Enter = |_, _| leave::LOOKUP;
+
+fn counters(lab: &Lab) -> Counters {
+    lab.code.jit.as_ref().map_or_else(Counters::default, |jit| jit.counters())
 }
 
 #[test]
@@ -376,8 +396,8 @@ fn hot_code_is_interpreted_for_a_while_when_an_idle_guest_wakes_up() {
     lab.code(&[0x40, 0xeb, 0xfd]);
     lab.cpu.set_reg32(0, 0);
     lab.cpu.icount = 0;
-    lab.code.jit = Some(Box::new(Jit::new(Box::new(Nothing), Heat { threshold: 10, seed: 0 }, &lab.cpu, &lab.bus.mem)));
-    let entered = |lab: &Lab| lab.code.jit.as_ref().map_or(0, |jit| jit.counters().entered);
+    script(&mut lab, 10, NOTHING);
+    let entered = |lab: &Lab| counters(lab).entered;
     lab.code.calm(lab.cpu.icount);
     lab.cpu.run(&mut lab.bus, &mut lab.code, 20_000);
     assert_eq!((entered(&lab), lab.cpu.icount, lab.cpu.reg32(0)), (0, 20_000, 10_000));
@@ -395,9 +415,7 @@ fn blocks_that_become_hot_together_make_one_region() {
     // 0: inc eax; 1: jnz 4; 3: nop; 4: inc ebx; 5: jmp 0
     lab.code(&[0x40, 0x75, 0x01, 0x90, 0x43, 0xeb, 0xf9]);
     lab.cpu.set_reg32(0, 0);
-    lab.code.jit =
-        Some(Box::new(Jit::new(Box::new(Nothing), Heat { threshold: 1000, seed: 0 }, &lab.cpu, &lab.bus.mem)));
-    let counters = |lab: &Lab| lab.code.jit.as_ref().map_or_else(Counters::default, |jit| jit.counters());
+    script(&mut lab, 1000, NOTHING);
     lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 4 * 1100);
     assert_eq!((counters(&lab).translated, counters(&lab).entered), (1, 0), "it waits for others");
     lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 4 * 2000);
@@ -412,39 +430,13 @@ fn long_blocks_are_hot_sooner() {
         let mut lab = Lab::protected();
         let code: Vec<u8> = vec![0x40; length.into()].into_iter().chain([0xeb, 0xfe - length]).collect();
         lab.code(&code);
-        let heat = Heat { threshold: 1200, seed: 0 };
-        lab.code.jit = Some(Box::new(Jit::new(Box::new(Nothing), heat, &lab.cpu, &lab.bus.mem)));
+        script(&mut lab, 1200, NOTHING);
         let until = lab.cpu.icount + (u64::from(length) + 1) * times;
         lab.cpu.run(&mut lab.bus, &mut lab.code, until);
-        lab.code.jit.as_ref().is_some_and(|jit| jit.counters().translated > 0)
+        counters(&lab).translated > 0
     };
     for (length, hot) in [(3, 1200), (11, 1200), (35, 400)] {
         assert!(!translated(length, hot - 1) && translated(length, hot + 2), "{length}");
-    }
-}
-
-/// A region that is entered is left for the first instruction left to the interpreter, at offset 7 of its page.
-#[derive(Debug)]
-struct Leaves;
-
-impl JitHost for Leaves {
-    fn first_slot(&self) -> u32 {
-        1
-    }
-
-    fn shared(&self) -> bool {
-        false
-    }
-
-    fn add(&mut self, _module: Vec<u8>, _end: u32) -> bool {
-        true
-    }
-
-    fn clear(&mut self) {}
-
-    fn enter(&mut self, entry: &Entry, services: &mut dyn Services) -> u32 {
-        assert_eq!(services.execute(0, entry.place & !0xfff | 7), 0);
-        leave::LOOKUP
     }
 }
 
@@ -456,13 +448,16 @@ fn what_compiled_code_is_left_for_is_hot_sooner() {
     lab.code(&[&additions[..], &copy, &jump, &[0x90; 5], &[0xeb, 0xee]].concat());
     lab.cpu.set_reg32(RCX, 0);
     lab.cpu.set_reg32(RDI, lab.cpu.rip as u32 + 16);
-    let heat = Heat { threshold: 1600, seed: 0 };
-    lab.code.jit = Some(Box::new(Jit::new(Box::new(Leaves), heat, &lab.cpu, &lab.bus.mem)));
+    script(&mut lab, 1600, |entry, services| {
+        // Which puts `rip` there.
+        assert_eq!(services.execute(0, entry.place & !0xfff | 7), 0);
+        leave::LOOKUP
+    });
     let around = |lab: &mut Lab| {
         // Of its ten instructions three are not the region's.
         lab.cpu.fuel = 3;
         lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 10);
-        lab.code.jit.as_ref().map_or(0, |jit| jit.counters().entered)
+        counters(lab).entered
     };
     assert!((0..4000).any(|_| around(&mut lab) == 1), "the additions are compiled");
     let heats = |lab: &Lab| {
@@ -474,36 +469,6 @@ fn what_compiled_code_is_left_for_is_hot_sooner() {
     assert_eq!(heats(&lab), [before[0] - LEFT, before[1] - 1]);
 }
 
-/// A region that is entered executes the first instruction left to the interpreter, a REP instruction, until that must
-/// be executed alone, at most a thousand times; says how often that was.
-#[derive(Debug)]
-struct Repeats(Arc<AtomicU32>);
-
-impl JitHost for Repeats {
-    fn first_slot(&self) -> u32 {
-        1
-    }
-
-    fn shared(&self) -> bool {
-        false
-    }
-
-    fn add(&mut self, _module: Vec<u8>, _end: u32) -> bool {
-        true
-    }
-
-    fn clear(&mut self) {}
-
-    fn enter(&mut self, entry: &Entry, services: &mut dyn Services) -> u32 {
-        let mut portions = 0;
-        while portions < 1000 && services.execute(0, entry.place & !0xfff | 7) == 2 {
-            portions += 1;
-        }
-        self.0.fetch_max(portions, Ordering::Relaxed);
-        leave::STEP
-    }
-}
-
 #[test]
 fn compiled_code_that_repeats_slow_string_instructions_ends_when_the_work_is_done() {
     let mut lab = Lab::protected();
@@ -513,8 +478,15 @@ fn compiled_code_that_repeats_slow_string_instructions_ends_when_the_work_is_don
     lab.cpu.set_reg32(RSI, 0x10_0000);
     lab.cpu.set_reg32(RDI, 0x10_0001);
     let portions = Arc::new(AtomicU32::new(0));
-    let host = Box::new(Repeats(Arc::clone(&portions)));
-    lab.code.jit = Some(Box::new(Jit::new(host, Heat { threshold: 0, seed: 0 }, &lab.cpu, &lab.bus.mem)));
+    let most = Arc::clone(&portions);
+    script(&mut lab, 0, move |entry, services| {
+        let mut portions = 0;
+        while portions < 1000 && services.execute(0, entry.place & !0xfff | 7) == 2 {
+            portions += 1;
+        }
+        most.fetch_max(portions, Ordering::Relaxed);
+        leave::STEP
+    });
     lab.cpu.single = false;
     // Compiled while there is nothing to copy, and then entered.
     for count in [0, u32::MAX] {
