@@ -141,7 +141,7 @@ pub struct Heat {
 
 impl Default for Heat {
     fn default() -> Self {
-        Self { threshold: 10_000, seed: 0 }
+        Self { threshold: 20_000, seed: 0 }
     }
 }
 
