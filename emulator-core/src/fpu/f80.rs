@@ -188,31 +188,14 @@ impl Env {
     pub fn round_pack(&mut self, sign: bool, r: Unrounded) -> F80 {
         let exp = r.exp + BIAS;
         // Far from both ends of the exponent range, and to nearest: the usual case.
-        if exp > 0 && exp < 0x7FFE {
-            if self.rounds_plainly() {
-                // Branch-free: the data decides, at random.
-                let up = (u64::from(r.lo > TOP) | u64::from(r.lo == TOP) & r.hi) & 1;
-                self.flags |= (u16::from(r.lo != 0) * PE) | (up as u16 * C1);
-                let (sig, carry) = r.hi.overflowing_add(up);
-                return F80::pack(sign, exp + i32::from(carry), sig | u64::from(carry) << 63);
-            }
-            if self.round() == Round::Nearest && self.precision_mask() != 0 {
-                return self.round_short(sign, exp, r.hi, r.lo);
-            }
+        if exp > 0 && exp < 0x7FFE && self.rounds_plainly() {
+            // Branch-free: the data decides, at random.
+            let up = (u64::from(r.lo > TOP) | u64::from(r.lo == TOP) & r.hi) & 1;
+            self.flags |= (u16::from(r.lo != 0) * PE) | (up as u16 * C1);
+            let (sig, carry) = r.hi.overflowing_add(up);
+            return F80::pack(sign, exp + i32::from(carry), sig | u64::from(carry) << 63);
         }
         self.round_pack_slow(sign, r)
-    }
-
-    /// To nearest and to less than 64 bits, which is what C libraries set for their own functions (glibc's `sin`).
-    fn round_short(&mut self, sign: bool, exp: i32, hi: u64, lo: u64) -> F80 {
-        let mask = self.precision_mask();
-        let unit = mask + 1;
-        // Bit 0 stands for all that is below: half a unit is above it.
-        let (tail, half) = (hi & mask | u64::from(lo != 0), unit >> 1);
-        let up = u64::from(tail > half) | u64::from(tail == half) & u64::from(hi & unit != 0);
-        self.flags |= (u16::from(tail != 0) * PE) | (up as u16 * C1);
-        let (sig, carry) = (hi & !mask).overflowing_add(up * unit);
-        F80::pack(sign, exp + i32::from(carry), sig | u64::from(carry) << 63)
     }
 
     /// Rounds `hi` at `mask`; returns the significand, whether it carried out, and inexactness.

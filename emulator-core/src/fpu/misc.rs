@@ -21,9 +21,18 @@ impl Env {
     /// Compares; `None` is unordered. A quiet NaN is invalid only to the ordered comparisons.
     #[inline]
     pub fn compare(&mut self, a: F80, b: F80, quiet: bool) -> Option<Ordering> {
-        if a.is_normal() && b.is_normal() && a.se ^ b.se < 0x8000 {
-            let order = (a.se, a.sig).cmp(&(b.se, b.sig));
-            return Some(if a.sign() { order.reverse() } else { order });
+        let usual = |x: F80| x.is_normal() || x.is_zero();
+        if usual(a) && usual(b) {
+            let order = match (a.sign(), b.sign()) {
+                _ if a.is_zero() && b.is_zero() => Ordering::Equal,
+                (false, true) => Ordering::Greater,
+                (true, false) => Ordering::Less,
+                (negative, _) => {
+                    let order = (a.se, a.sig).cmp(&(b.se, b.sig));
+                    if negative { order.reverse() } else { order }
+                }
+            };
+            return Some(order);
         }
         self.compare_special(a, b, quiet)
     }

@@ -2,13 +2,14 @@
 //!
 //! Pure integer code but for the fast paths of [`ieee`] and the first digits of a root in [`wide`], where the host's
 //! binary32 and binary64 operations on ordinary numbers are exact by the standard; [`approx`] has RCP and RSQRT. Layers, each knowing only those above:
-//! [`wide`] (integer kernels), [`f80`], [`convert`], [`misc`] and [`transcendental`] (values and
+//! [`wide`] (integer kernels), [`f80`] ([`fast`] is its usual case), [`convert`], [`misc`] and [`transcendental`] (values and
 //! their exceptions), [`op`] (decoding) and [`x87`] (the register
 //! stack; dispatch and memory images in files of their own).
 
 pub mod approx;
 pub mod convert;
 pub mod f80;
+pub mod fast;
 pub mod ieee;
 pub mod misc;
 pub mod op;

@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::f80::{C1, Class, DE, Env, F80, IE, ZE};
+use super::fast;
 use super::misc::Quotient;
 
 pub mod direct;
@@ -55,6 +56,18 @@ fn apply<const KIND: u8>(env: &mut Env, a: F80, b: F80) -> F80 {
         kind::SUBR => env.add(b, a, true),
         kind::DIV => env.div(a, b),
         _ => env.div(b, a),
+    }
+}
+
+#[inline(always)]
+fn usual<const KIND: u8>(cw: u16, a: F80, b: F80) -> Option<fast::Rounded> {
+    match KIND {
+        kind::ADD => fast::add(cw, a, b, false),
+        kind::MUL => fast::mul(cw, a, b),
+        kind::SUB => fast::add(cw, a, b, true),
+        kind::SUBR => fast::add(cw, b, a, true),
+        kind::DIV => fast::div(cw, a, b),
+        _ => fast::div(cw, b, a),
     }
 }
 
@@ -253,7 +266,43 @@ impl X87 {
         self.sw = self.sw & !(C0 | C2 | C3) | codes;
     }
 
+    /// An operation on ST(0) and ST(i).
+    #[inline(always)]
     fn arith<const KIND: u8>(&mut self, sti: u8, to_sti: bool, pop: bool) {
+        let (p, q) = (self.phys(0), self.phys(sti));
+        if (self.empty >> p | self.empty >> q) & 1 == 0 {
+            let (dst, src) = if to_sti { (q, p) } else { (p, q) };
+            if self.usual::<KIND>(dst, self.register(src)) {
+                if pop {
+                    self.pop();
+                }
+                return;
+            }
+        }
+        self.arith_in_full::<KIND>(sti, to_sti, pop);
+    }
+
+    /// The same in one copy, for the interpreter.
+    #[inline(never)]
+    fn arith_shared<const KIND: u8>(&mut self, sti: u8, to_sti: bool, pop: bool) {
+        self.arith::<KIND>(sti, to_sti, pop);
+    }
+
+    /// Register p op b where that is the usual case; false when nothing was done.
+    #[inline(always)]
+    fn usual<const KIND: u8>(&mut self, p: usize, b: F80) -> bool {
+        match usual::<KIND>(self.cw, self.register(p), b) {
+            Some((result, flags)) if flags & !self.cw & EXCEPTIONS == 0 => {
+                self.sw = self.sw & !C1 | flags;
+                self.set_register(p, result);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn arith_in_full<const KIND: u8>(&mut self, sti: u8, to_sti: bool, pop: bool) {
         let dst = if to_sti { sti } else { 0 };
         if self.is_empty(0) || self.is_empty(sti) {
             if self.underflow() {
@@ -273,6 +322,13 @@ impl X87 {
                 self.pop();
             }
         }
+    }
+
+    /// ST(0) op b for an ordinary b from memory; false when nothing was done.
+    #[inline(always)]
+    fn arith_usual<const KIND: u8>(&mut self, b: Option<F80>) -> bool {
+        let p = self.phys(0);
+        self.empty >> p & 1 == 0 && b.is_some_and(|b| self.usual::<KIND>(p, b))
     }
 
     /// ST(0) op b, b having raised `loaded` when it was widened.
@@ -424,6 +480,19 @@ impl X87 {
         // A denormal is pushed even with its exception unmasked (measured; only FLD m32/m64 raise).
         if self.finish(env.flags) || env.flags & IE == 0 {
             self.push(value);
+        }
+    }
+
+    /// Pushes an ordinary value, if there is one and room for it.
+    #[inline(always)]
+    fn load_usual(&mut self, value: Option<F80>) -> bool {
+        match value {
+            Some(value) if self.is_empty(7) => {
+                self.sw &= !C1;
+                self.push(value);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -6,7 +6,8 @@
 use super::{ES, X87, kind, widened};
 use crate::fpu::F80;
 use crate::fpu::convert::Format;
-use crate::fpu::f80::Env;
+use crate::fpu::f80::{C1, Env};
+use crate::fpu::fast;
 use crate::fpu::op::X87Op;
 
 /// `(unit, n, m) -> pending`, `(unit, operand, m) -> pending` and `(unit, m) -> value to be stored`.
@@ -116,22 +117,30 @@ extern "C" fn arithmetic<const KIND: u8>(unit: &mut X87, sti: u32, how: u32) -> 
 }
 
 extern "C" fn single<const KIND: u8>(unit: &mut X87, bits: u64, _: u32) -> u32 {
-    unit.arith_mem::<KIND>(widened(|env| F80::from_f32(bits as u32, env)));
+    if !unit.arith_usual::<KIND>(fast::from_single(bits as u32)) {
+        unit.arith_mem::<KIND>(widened(|env| F80::from_f32(bits as u32, env)));
+    }
     pending(unit)
 }
 
 extern "C" fn double<const KIND: u8>(unit: &mut X87, bits: u64, _: u32) -> u32 {
-    unit.arith_mem::<KIND>(widened(|env| F80::from_f64(bits, env)));
+    if !unit.arith_usual::<KIND>(fast::from_double(bits)) {
+        unit.arith_mem::<KIND>(widened(|env| F80::from_f64(bits, env)));
+    }
     pending(unit)
 }
 
 extern "C" fn load_single(unit: &mut X87, bits: u64, _: u32) -> u32 {
-    unit.load(|env| F80::from_f32(bits as u32, env));
+    if !unit.load_usual(fast::from_single(bits as u32)) {
+        load_in_full(unit, |env| F80::from_f32(bits as u32, env));
+    }
     pending(unit)
 }
 
 extern "C" fn load_double(unit: &mut X87, bits: u64, _: u32) -> u32 {
-    unit.load(|env| F80::from_f64(bits, env));
+    if !unit.load_usual(fast::from_double(bits)) {
+        load_in_full(unit, |env| F80::from_f64(bits, env));
+    }
     pending(unit)
 }
 
@@ -141,7 +150,10 @@ extern "C" fn load_integer(unit: &mut X87, value: u64, _: u32) -> u32 {
 }
 
 extern "C" fn load_register(unit: &mut X87, sti: u32, _: u32) -> u32 {
-    unit.load_sti(sti as u8);
+    let value = (!unit.is_empty(sti as u8)).then(|| unit.st(sti as u8));
+    if !unit.load_usual(value) {
+        unit.load_sti(sti as u8);
+    }
     pending(unit)
 }
 
@@ -187,6 +199,12 @@ extern "C" fn register(unit: &mut X87, number: u32, sti: u32) -> u32 {
     pending(unit)
 }
 
+#[cold]
+#[inline(never)]
+fn load_in_full(unit: &mut X87, widen: impl FnOnce(&mut Env) -> F80) {
+    unit.load(widen);
+}
+
 /// Narrows ST(0) and completes the store, unless it is empty or raises an unmasked exception.
 #[inline(always)]
 fn store(unit: &mut X87, pop: bool, narrow: impl FnOnce(F80, &mut Env) -> u64) -> u64 {
@@ -210,6 +228,16 @@ extern "C" fn store_single(unit: &mut X87, pop: u32) -> u64 {
 }
 
 extern "C" fn store_double(unit: &mut X87, pop: u32) -> u64 {
+    if !unit.is_empty(0)
+        && let Some((bits, flags)) = fast::to_double(unit.cw, unit.st(0))
+        && flags & !unit.cw & super::EXCEPTIONS == 0
+    {
+        unit.sw = unit.sw & !C1 | flags;
+        if pop != 0 {
+            unit.pop();
+        }
+        return bits;
+    }
     store(unit, pop != 0, |a, env| a.to_format(Format::DOUBLE, env))
 }
 
