@@ -57,6 +57,8 @@ impl Cpu {
         let mut from = NOWHERE;
         // The next block is interpreted although it has translated code.
         let mut interpret = false;
+        // So are all that follow: what is left until the end is less than translated code asks for.
+        let mut ends = false;
         // Translated code left for the next block.
         let mut left = false;
         loop {
@@ -116,7 +118,7 @@ impl Cpu {
             let executions = if std::mem::take(&mut left) { LEFT } else { 1 };
             from = NOWHERE;
             let heat = &code.blocks[id as usize].heat;
-            if heat.get() == 0 && !std::mem::take(&mut interpret) && self.icount >= code.calm_until {
+            if heat.get() == 0 && !std::mem::take(&mut interpret) && !ends && self.icount >= code.calm_until {
                 let (lin, user) = (self.linear_ip(), self.derived.user);
                 let fetch = |lin: u32| tlb::hit(self.tlb.fetch[tlb::slot(lin, user)], lin, 1);
                 let place = code.hot(bus.mem_mut(), self.model, (id, lin), &fetch);
@@ -124,7 +126,7 @@ impl Cpu {
                 match (place, &mut code.jit) {
                     (Some(place), Some(jit)) => match self.run_region(bus, jit, place, offset, until) {
                         leave::STEP if self.icount < until => self.step(bus, code),
-                        leave::FUEL => interpret = true,
+                        leave::FUEL => ends = true,
                         leave::LOOKUP => left = true,
                         _ => {}
                     },

@@ -3,7 +3,7 @@
 use super::call;
 use super::emit::{Emitter, IN_MEMORY, local, wasm};
 use super::flow::State;
-use crate::cpu::flags::LazyOp;
+use crate::cpu::flags::{CF, LazyOp, OF, PF, SF, ZF};
 
 /// Operation and width in bits of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ enum Made {
     Mul,
     Adc,
     Sbb,
+    /// The flags themselves, in A.
+    Flags,
     Other,
 }
 
@@ -48,7 +50,8 @@ fn made(kind: LazyOp) -> Made {
         Mul32 => Made::Mul,
         Adc32 => Made::Adc,
         Sbb32 => Made::Sbb,
-        Eager | Add64 | Sub64 | Logic64 | Inc64 | Dec64 => Made::Other,
+        Eager => Made::Flags,
+        Add64 | Sub64 | Logic64 | Inc64 | Dec64 => Made::Other,
     }
 }
 
@@ -70,6 +73,9 @@ impl Emitter<'_> {
         if known == Made::Other {
             self.ask(cc);
             return;
+        }
+        if known == Made::Flags {
+            return self.of_flags(cc);
         }
         match cc >> 1 & 7 {
             0 => self.overflow(known),
@@ -95,6 +101,32 @@ impl Emitter<'_> {
                     wasm!(self; i32_or());
                 }
             },
+        }
+        if cc & 1 != 0 {
+            wasm!(self; i32_eqz());
+        }
+    }
+
+    /// The condition from flags, as FCOMI and BT leave them.
+    fn of_flags(&mut self, cc: u8) {
+        let (cf, pf, zf, sf) = (CF as i32, PF as i32, ZF as i32, SF as i32);
+        // SF moved to where OF is: their difference is "less".
+        let less = |e: &mut Self| wasm!(e; local_get(local::A) i32_const(4) i32_shl() local_get(local::A) i32_xor());
+        match cc >> 1 & 7 {
+            0 => wasm!(self; local_get(local::A) i32_const(OF as i32) i32_and()),
+            1 => wasm!(self; local_get(local::A) i32_const(cf) i32_and()),
+            2 => wasm!(self; local_get(local::A) i32_const(zf) i32_and()),
+            3 => wasm!(self; local_get(local::A) i32_const(cf | zf) i32_and()),
+            4 => wasm!(self; local_get(local::A) i32_const(sf) i32_and()),
+            5 => wasm!(self; local_get(local::A) i32_const(pf) i32_and()),
+            6 => {
+                less(self);
+                wasm!(self; i32_const(OF as i32) i32_and());
+            }
+            _ => {
+                less(self);
+                wasm!(self; i32_const(OF as i32) i32_and() local_get(local::A) i32_const(zf) i32_and() i32_or());
+            }
         }
         if cc & 1 != 0 {
             wasm!(self; i32_eqz());
@@ -192,7 +224,7 @@ impl Emitter<'_> {
                 i32_shr_u() i32_and()),
             Made::Sar => wasm!(self; i32_const(0)),
             Made::Imul | Made::Mul => self.carry_of(made),
-            Made::Logic(_) | Made::Other => {
+            Made::Logic(_) | Made::Flags | Made::Other => {
                 wasm!(self; local_get(local::A) i32_const(11) i32_shr_u() i32_const(1) i32_and());
             }
         }

@@ -115,6 +115,7 @@ pub struct Emitter<'a> {
     labels: Vec<u32>,
     heads: Vec<Option<u32>>,
     states: Vec<State>,
+    fuel: flow::Fuel,
     pub(super) state: State,
     /// Whether anything may look at the flags that the current instruction leaves.
     pub(super) live: bool,
@@ -189,6 +190,7 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         labels: vec![0; region.blocks.len()],
         heads: vec![None; region.blocks.len()],
         states: flow::states(region),
+        fuel: flow::fuel(region),
         state: State::Memory,
         live: true,
         position: 0,
@@ -465,11 +467,13 @@ impl Emitter<'_> {
         let block = &region.blocks[n];
         let count = block.insns.len() as u32;
         self.position = u32::from(block.at) | count << COUNT_SHIFT;
-        wasm!(self; local_get(local::FUEL) i32_const(count as i32) i32_sub() local_tee(local::FUEL)
-            i32_const(0) i32_lt_s());
-        self.open_seldom();
-        self.exit_here(leave::FUEL);
-        self.close();
+        wasm!(self; local_get(local::FUEL) i32_const(count as i32) i32_sub() local_set(local::FUEL));
+        if self.fuel.looks[n] {
+            wasm!(self; local_get(local::FUEL) i32_const((self.fuel.need[n] - count) as i32) i32_lt_s());
+            self.open_seldom();
+            self.exit_here(leave::FUEL);
+            self.close();
+        }
         let live = flow::live(&block.insns);
         self.checked = None;
         self.x87_forget();
@@ -567,6 +571,10 @@ impl Emitter<'_> {
         {
             self.settle_kind();
         }
+        debug_assert!(block.is_none_or(|to| {
+            let (here, fuel) = (self.here, &self.fuel);
+            fuel.looks[to] || fuel.need[here] >= self.region.blocks[here].insns.len() as u32 + fuel.need[to]
+        }));
         if let Some(block) = block.filter(|&block| block > self.here) {
             let label = self.label(self.labels[block]);
             wasm!(self; br(label));

@@ -3,7 +3,8 @@
 use super::region::{Insn, Region};
 use super::strings::{self, Uses};
 use crate::cpu::flags::LazyOp;
-use crate::cpu::op::{Kind, Op, REG_FORM, StringOp, Unary};
+use crate::cpu::op::{Kind, Op, REG_FORM, StringOp, System, Unary};
+use crate::cpu::state::{RAX, RDX, RSP};
 use crate::fpu::X87Op;
 
 /// Where the status flags are, known when the region is translated.
@@ -217,6 +218,7 @@ fn interpreted_flags(op: &Op) -> bool {
             let n = op.imm & 0xff;
             n == StringOp::Cmps as u32 || n == StringOp::Scas as u32
         }
+        Alone => !matches!(op.system(), System::Cli | System::Rdtsc),
         _ => true,
     }
 }
@@ -237,6 +239,12 @@ pub fn interpreted_registers(op: &Op) -> (u8, u8) {
             let (reads, written) = crate::cpu::simd::general_registers(op);
             (address | reads, written)
         }
+        Alone => match op.system() {
+            System::Pushf | System::Popf => (bit(RSP as u8), bit(RSP as u8)),
+            System::Cli => (0, 0),
+            System::Rdtsc => (0, bit(RAX as u8) | bit(RDX as u8)),
+            _ => (0xff, 0xff),
+        },
         _ => (0xff, 0xff),
     }
 }
@@ -290,6 +298,41 @@ pub(super) fn successors(region: &Region, n: usize) -> impl Iterator<Item = usiz
         }
     }
     to.into_iter().flatten()
+}
+
+/// Instructions that may retire between two looks at the fuel, if no single block has more.
+pub const STRETCH: u32 = 128;
+
+/// How much fuel there must be at the start of each block.
+#[derive(Debug)]
+pub struct Fuel {
+    /// Enough for any way from the block to the next ones that look, or out of the region.
+    pub need: Vec<u32>,
+    /// Blocks that look whether there is as much; the others may rely on it.
+    pub looks: Vec<bool>,
+}
+
+/// Blocks look at the fuel where control comes from elsewhere, where it goes back, and every [`STRETCH`] instructions: each
+/// look is an exit, at which registers and flags must be at hand.
+#[must_use]
+pub fn fuel(region: &Region) -> Fuel {
+    let blocks = region.blocks.len();
+    let mut looks = vec![false; blocks];
+    region.doors.iter().for_each(|&door| looks[door] = true);
+    for from in 0..blocks {
+        successors(region, from).filter(|&to| to <= from).for_each(|to| looks[to] = true);
+    }
+    let mut need = vec![0; blocks];
+    for from in (0..blocks).rev() {
+        let own = region.blocks[from].insns.len() as u32;
+        let mut most = 0;
+        for to in successors(region, from).collect::<Vec<_>>() {
+            looks[to] |= own + need[to] > STRETCH;
+            most = most.max(if looks[to] { 0 } else { need[to] });
+        }
+        need[from] = own + most;
+    }
+    Fuel { need, looks }
 }
 
 /// The state at the start of each block.

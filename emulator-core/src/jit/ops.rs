@@ -1,13 +1,14 @@
 //! What each kind of instruction becomes.
 
-use super::emit::{Emitter, local, wasm};
+use super::emit::{Emitter, at, local, wasm};
 use super::flow;
 use super::region::Insn;
 use super::shifts::shift_kind;
 use super::strings::Uses;
-use crate::cpu::flags::{CF, OF};
-use crate::cpu::op::{Kind, Op, REG_FORM, Unary};
-use crate::cpu::state::{RAX, RBP, RCX, RDX, RSP};
+use crate::cpu::flags::{CF, IF, OF};
+use crate::cpu::op::{Kind, Op, REG_FORM, System, Unary};
+use crate::cpu::state::{Cpu, RAX, RBP, RCX, RDX, RSP};
+use std::mem::offset_of;
 
 /// Operation numbers as in the opcode.
 const ADC: u8 = 2;
@@ -26,6 +27,9 @@ impl Emitter<'_> {
         use Kind::*;
         let op = &insn.op;
         if !flow::translated(op) {
+            if op.kind == Alone && op.system() == System::Cli && self.user == 0 {
+                return self.clear_interrupts();
+            }
             return self.interpret(insn);
         }
         if let Some((n, form, width)) = flow::arithmetic(op) {
@@ -374,6 +378,16 @@ impl Emitter<'_> {
         (self.class, self.direct) = (RSP as u8, Some(-4i32 as u32));
         self.store(4, local::T0);
         wasm!(self; local_get(ESP) i32_const(4) i32_sub() local_set(ESP));
+    }
+
+    /// CLI, at level 0.
+    fn clear_interrupts(&mut self) {
+        let (level, flags) = (at(self.cpu(offset_of!(Cpu, cpl))), at(self.cpu(offset_of!(Cpu, system_flags))));
+        wasm!(self; i32_const(0) i32_load8_u(level));
+        self.open_seldom();
+        self.fault();
+        self.close();
+        wasm!(self; i32_const(0) i32_const(0) i32_load(flags) i32_const(!IF as i32) i32_and() i32_store(flags));
     }
 
     fn push_return(&mut self, insn: &Insn) {

@@ -86,6 +86,37 @@ fn random_bytes_make_valid_modules() {
     assert!(formed > 100, "{formed}");
 }
 
+#[test]
+fn no_way_through_a_region_takes_more_fuel_than_was_looked_for() {
+    let mut numbers = Numbers(0x0fed_cba9_8765_4321);
+    let (mut looks, mut blocks, mut full) = (0, 0, 0);
+    for _ in 0..300 {
+        // Short conditional jumps, and now and then a return.
+        let mut bytes: Vec<u8> =
+            (0..2048).flat_map(|_| [0x70 | numbers.next() as u8 & 15, numbers.next() as u8]).collect();
+        (0..numbers.next() as usize % 64).for_each(|_| bytes[numbers.next() as usize % 4096] = 0xc3);
+        // Straight code between them.
+        (0..numbers.next() as usize % 40).for_each(|_| {
+            let at = numbers.next() as usize % 3800;
+            bytes[at..at + numbers.next() as usize % 250].fill(0x40);
+        });
+        let Some(region) = form(&bytes, numbers.next() as u32 & 0xfff) else { continue };
+        let fuel = flow::fuel(&region);
+        for from in 0..region.blocks.len() {
+            let own = region.blocks[from].insns.len() as u32;
+            assert!(fuel.looks[from] || region.door(from).is_none(), "a door looks");
+            assert!((own..=own.max(flow::STRETCH)).contains(&fuel.need[from]));
+            for to in flow::successors(&region, from) {
+                assert!(fuel.looks[to] || to > from && fuel.need[from] >= own + fuel.need[to], "{from} {to}");
+            }
+            full += u32::from(fuel.need[from] > flow::STRETCH / 2);
+        }
+        looks += fuel.looks.iter().filter(|&&looks| looks).count();
+        blocks += region.blocks.len();
+    }
+    assert!(looks > 100 && blocks > 3 * looks / 2 && full > 100, "{looks} of {blocks} look, {full}");
+}
+
 /// Opcodes with and without prefixes, and some operands.
 fn opcodes() -> impl Iterator<Item = Vec<u8>> {
     let prefixes = [&[][..], &[0x66], &[0x67], &[0x64], &[0xf3], &[0xf2]];
@@ -246,7 +277,7 @@ fn flags_overwritten_before_an_exit_are_not_recorded() {
 }
 
 /// Small regions whose bytes are pinned.
-const GOLDEN: [(&str, &[u8]); 15] = [
+const GOLDEN: [(&str, &[u8]); 16] = [
     ("loop", &[0x31, 0xc0, 0x01, 0xc8, 0x49, 0x75, 0xfb, 0xc3]),
     // mov [edi],eax; dec ecx; jnz; ret: a store in a short loop, also where it lies beside code.
     ("beside", &[0x89, 0x07, 0x49, 0x75, 0xfb, 0xc3]),
@@ -262,6 +293,8 @@ const GOLDEN: [(&str, &[u8]); 15] = [
     ("conditions", &[0x39, 0xd8, 0x0f, 0x9c, 0xc0, 0x0f, 0x46, 0xc8, 0x7e, 0xf6, 0xc3]),
     ("call", &[0xe8, 0x10, 0x00, 0x00, 0x00, 0xff, 0xd0, 0xc3]),
     ("segment", &[0x65, 0xa1, 0x14, 0x00, 0x00, 0x00, 0xc3]),
+    // cli; pushfd; popfd; ret
+    ("interrupts", &[0xfa, 0x9c, 0x9d, 0xc3]),
     ("interpreted", &[0xdb, 0x2b, 0xf3, 0xa4, 0x9c, 0xc3]),
     // fld qword [ebx]; fmul st1; fstp dword [esi]; fucomi st1; jp; ret
     ("x87", &[0xdd, 0x03, 0xd8, 0xc9, 0xd9, 0x1e, 0xdb, 0xe9, 0x7a, 0xf6, 0xc3]),
@@ -288,6 +321,8 @@ fn text(bytes: &[u8]) -> String {
         (offset_of!(Cpu, lazy.res), "lazy.res"),
         (offset_of!(Cpu, lazy.src), "lazy.src"),
         (offset_of!(Cpu, cr0), "cr0"),
+        (offset_of!(Cpu, cpl), "cpl"),
+        (offset_of!(Cpu, system_flags), "system_flags"),
         (offset_of!(Cpu, derived.user), "user"),
         (offset_of!(Cpu, tlb.read), "tlb.read"),
         (offset_of!(Cpu, tlb.write), "tlb.write"),
