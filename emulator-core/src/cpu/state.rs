@@ -583,16 +583,19 @@ impl Cpu {
                 self.tlb.flush_data(half);
             }
         }
-        let mut d = Derived { user: u32::from(self.cpl == 3), align, watched, ..Derived::default() };
+        let real = self.real_segments();
         let mut flat = true;
+        // In place: building it elsewhere and copying it are calls of the browser's.
+        let d = &mut self.derived;
+        (d.user, d.align, d.watched) = (u32::from(self.cpl == 3), align, watched);
         for seg in Seg::ALL {
             let (s, i) = (&self.seg[seg as usize], seg as usize);
             d.base[i] = s.base;
             let down = s.is_data() && s.rights & rights::CONFORMING_OR_DOWN != 0;
             let simple = s.present() && !down;
             // In real and virtual-8086 mode CS may be written through; its rights say so only in protected mode.
-            let writable = s.writable() || self.real_segments();
-            let readable = s.readable() || self.real_segments();
+            let writable = s.writable() || real;
+            let readable = s.readable() || real;
             d.read_max[i] = if simple && readable { s.limit.into() } else { -1 };
             d.write_max[i] = if simple && writable { s.limit.into() } else { -1 };
             flat &= match seg {
@@ -603,12 +606,11 @@ impl Cpu {
         }
         d.read_max[6] = i64::MAX;
         d.write_max[6] = i64::MAX;
-        d.mode = u32::from(self.code32()) * mode::CODE32
+        self.derived.mode = u32::from(self.code32()) * mode::CODE32
             | u32::from(self.stack32()) * mode::STACK32
             | u32::from(flat) * mode::FLAT
-            | u32::from(!self.real_segments()) * mode::PROTECTED
+            | u32::from(!real) * mode::PROTECTED
             | u32::from(self.vm86()) * mode::VM86
             | u32::from(self.cpl == 3) * mode::USER;
-        self.derived = d;
     }
 }

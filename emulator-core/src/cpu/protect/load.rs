@@ -34,7 +34,13 @@ impl Cpu {
         } else {
             self.checked_data_segment(bus, selector, self.cpl, Fault::gp, 0)?
         };
-        self.set_segment(seg, segment);
+        let loaded = &mut self.seg[seg as usize];
+        if (loaded.base, loaded.limit, loaded.rights) == (segment.base, segment.limit, segment.rights) {
+            // As kernels do at every entry: nothing that is derived from it changes.
+            loaded.selector = segment.selector;
+        } else {
+            self.set_segment(seg, segment);
+        }
         Ok(())
     }
 
