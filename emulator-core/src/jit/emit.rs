@@ -190,7 +190,7 @@ pub fn emit(region: &Region, layout: &Layout, mode: u32, ops: &mut Vec<Op>) -> B
         labels: vec![0; region.blocks.len()],
         heads: vec![None; region.blocks.len()],
         states: flow::states(region),
-        fuel: flow::fuel(region),
+        fuel: flow::fuel(region, layout.stretch),
         state: State::Memory,
         live: true,
         position: 0,

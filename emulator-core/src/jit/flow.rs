@@ -300,9 +300,6 @@ pub(super) fn successors(region: &Region, n: usize) -> impl Iterator<Item = usiz
     to.into_iter().flatten()
 }
 
-/// Instructions that may retire between two looks at the fuel, if no single block has more.
-pub const STRETCH: u32 = 128;
-
 /// How much fuel there must be at the start of each block.
 #[derive(Debug)]
 pub struct Fuel {
@@ -312,10 +309,10 @@ pub struct Fuel {
     pub looks: Vec<bool>,
 }
 
-/// Blocks look at the fuel where control comes from elsewhere, where it goes back, and every [`STRETCH`] instructions: each
+/// Blocks look at the fuel where control comes from elsewhere, where it goes back, and every `stretch` instructions: each
 /// look is an exit, at which registers and flags must be at hand.
 #[must_use]
-pub fn fuel(region: &Region) -> Fuel {
+pub fn fuel(region: &Region, stretch: u32) -> Fuel {
     let blocks = region.blocks.len();
     let mut looks = vec![false; blocks];
     region.doors.iter().for_each(|&door| looks[door] = true);
@@ -327,7 +324,7 @@ pub fn fuel(region: &Region) -> Fuel {
         let own = region.blocks[from].insns.len() as u32;
         let mut most = 0;
         for to in successors(region, from).collect::<Vec<_>>() {
-            looks[to] |= own + need[to] > STRETCH;
+            looks[to] |= own + need[to] > stretch;
             most = most.max(if looks[to] { 0 } else { need[to] });
         }
         need[from] = own + most;

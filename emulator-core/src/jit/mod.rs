@@ -85,6 +85,8 @@ pub struct Layout {
     pub code: u32,
     /// Whether the memory is shared between threads.
     pub shared: bool,
+    /// Instructions that may retire between two looks at the fuel, if no single block has more.
+    pub stretch: u32,
 }
 
 /// What translated code calls.
@@ -129,6 +131,9 @@ pub trait JitHost: std::fmt::Debug + Send {
     /// Calls a region.
     fn enter(&mut self, entry: &Entry, services: &mut dyn Services) -> u32;
 }
+
+/// See [`Layout::stretch`].
+const STRETCH: u32 = 128;
 
 /// When code is hot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,6 +314,8 @@ impl Jit {
             ram: mem.block().host_address() as u32,
             code: mem.block().code_address() as u32,
             shared: host.shared(),
+            // What is translated at once is to run translated, and be it for two instructions.
+            stretch: if heat.threshold == 0 { 0 } else { STRETCH },
         };
         Self {
             next_slot: host.first_slot(),

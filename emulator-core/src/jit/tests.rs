@@ -2,7 +2,7 @@
 //! `TAB86_BLESS=1 cargo test -p emulator-core golden` writes the golden files anew.
 
 use super::region::{self, Code, HOME, Known, Region, Tail, Window};
-use super::{Counters, Entry, Heat, Jit, JitHost, LEFT, Layout, Services, emit, flow, leave, module};
+use super::{Counters, Entry, Heat, Jit, JitHost, LEFT, Layout, STRETCH, Services, emit, flow, leave, module};
 use crate::cpu::flags::LazyOp;
 use crate::cpu::op::Kind;
 use crate::cpu::run::CpuExit;
@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const FLAT: u32 = mode::CODE32 | mode::STACK32 | mode::FLAT | mode::PROTECTED;
-const LAYOUT: Layout = Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, code: 0x40_0000, shared: false };
+const LAYOUT: Layout =
+    Layout { cpu: 0x10_0000, ram: 0x20_0000, jumps: 0x30_0000, code: 0x40_0000, shared: false, stretch: STRETCH };
 
 /// Code all of which was executed.
 const EXECUTED: Code<'static> =
@@ -101,15 +102,15 @@ fn no_way_through_a_region_takes_more_fuel_than_was_looked_for() {
             bytes[at..at + numbers.next() as usize % 250].fill(0x40);
         });
         let Some(region) = form(&bytes, numbers.next() as u32 & 0xfff) else { continue };
-        let fuel = flow::fuel(&region);
+        let fuel = flow::fuel(&region, STRETCH);
         for from in 0..region.blocks.len() {
             let own = region.blocks[from].insns.len() as u32;
             assert!(fuel.looks[from] || region.door(from).is_none(), "a door looks");
-            assert!((own..=own.max(flow::STRETCH)).contains(&fuel.need[from]));
+            assert!((own..=own.max(STRETCH)).contains(&fuel.need[from]));
             for to in flow::successors(&region, from) {
                 assert!(fuel.looks[to] || to > from && fuel.need[from] >= own + fuel.need[to], "{from} {to}");
             }
-            full += u32::from(fuel.need[from] > flow::STRETCH / 2);
+            full += u32::from(fuel.need[from] > STRETCH / 2);
         }
         looks += fuel.looks.iter().filter(|&&looks| looks).count();
         blocks += region.blocks.len();
