@@ -595,28 +595,41 @@ fn write_block(block: &Ram, at: u32, size: u32, value: u128) {
     }
 }
 
+// Entries of paging structures lie within a page, as they are aligned. They are not copied as a bus master's data is: that is a
+// call of the browser's, however little it is.
+
 fn phys_read32<B: CpuBus>(bus: &mut B, at: u64) -> u32 {
-    let mut b = [0; 4];
-    bus.mem().dma_read(at, &mut b);
-    u32::from_le_bytes(b)
+    match bus.mem().frame(at, false) {
+        Frame::Memory(offset) | Frame::Rom(offset) => bus.mem().block().read_u32(offset + (at % PAGE) as u32),
+        Frame::Mmio => u32::MAX,
+    }
 }
 
 fn phys_read64<B: CpuBus>(bus: &mut B, at: u64) -> u64 {
-    let mut b = [0; 8];
-    bus.mem().dma_read(at, &mut b);
-    u64::from_le_bytes(b)
+    match bus.mem().frame(at, false) {
+        Frame::Memory(offset) | Frame::Rom(offset) => bus.mem().block().read_u64(offset + (at % PAGE) as u32),
+        Frame::Mmio => u64::MAX,
+    }
 }
 
 fn phys_set_bits32<B: CpuBus>(bus: &mut B, at: u64, old: u32, bits: u64) {
     let new = old | bits as u32;
     if new != old {
-        bus.mem_mut().dma_write(at, &new.to_le_bytes());
+        phys_write(bus, at, 4, new.into());
     }
 }
 
 fn phys_set_bits64<B: CpuBus>(bus: &mut B, at: u64, old: u64, bits: u64) {
     let new = old | bits;
     if new != old {
-        bus.mem_mut().dma_write(at, &new.to_le_bytes());
+        phys_write(bus, at, 8, new.into());
+    }
+}
+
+fn phys_write<B: CpuBus>(bus: &mut B, at: u64, size: u32, value: u128) {
+    if let Frame::Memory(offset) = bus.mem().frame(at, true) {
+        let offset = offset + (at % PAGE) as u32;
+        write_block(bus.mem().block(), offset, size, value);
+        bus.mem_mut().note_store(offset, size);
     }
 }

@@ -236,10 +236,9 @@ impl Cpu {
     #[inline(never)]
     fn decode_at<B: CpuBus>(&mut self, bus: &mut B, code: &mut CodeCache, offset: u32, mode_bits: u32) -> Option<u32> {
         self.exert(effort::DECODE);
-        let mut bytes = [0; PAGE as usize];
-        let n = (PAGE - u64::from(offset) % PAGE) as usize;
         // Blocks are short: most of the page need not be copied.
-        let n = n.min(640);
+        let mut bytes = [0; 640];
+        let n = ((PAGE - u64::from(offset) % PAGE) as usize).min(bytes.len());
         bus.mem().block().read(offset, &mut bytes[..n]);
         let start = code.ops.len();
         let decoded = decode::decode_block(&bytes[..n], mode_bits, self.model, &mut code.ops).ok()?;
