@@ -46,6 +46,9 @@ impl Default for StepCache {
     }
 }
 
+/// Translated code never asks for more fuel at once: its blocks are shorter, and so are the stretches between two looks.
+const MOST_ASKED: u64 = 255;
+
 impl Cpu {
     /// Executes until the machine's instruction count reaches `until`, the CPU halts or shuts down, or the
     /// bus wants attention.
@@ -126,7 +129,7 @@ impl Cpu {
                 match (place, &mut code.jit) {
                     (Some(place), Some(jit)) => match self.run_region(bus, jit, place, offset, until) {
                         leave::STEP if self.icount < until => self.step(bus, code),
-                        leave::FUEL => ends = true,
+                        leave::FUEL => (interpret, ends) = (true, until - self.icount <= MOST_ASKED),
                         leave::LOOKUP => left = true,
                         _ => {}
                     },
