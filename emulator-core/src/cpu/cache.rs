@@ -43,7 +43,7 @@ pub struct Block {
     /// Place of its region, or [`NONE`].
     pub region: Cell<u32>,
     /// Blocks that follow in the same page when control falls through (0) or takes the direct jump (1).
-    pub links: [u32; 2],
+    pub links: [Cell<u32>; 2],
 }
 
 // A power of two: what a link leads to is found without a multiplication.
@@ -194,7 +194,7 @@ impl CodeCache {
             arrivals: Cell::new(0),
             heat: Cell::new(heat),
             region: Cell::new(region.unwrap_or(NONE)),
-            links: [NONE; 2],
+            links: [const { Cell::new(NONE) }; 2],
         });
         self.by_offset.insert(key, id);
         self.by_page.entry(u64::from(offset >> 12)).or_default().push(key);
@@ -202,11 +202,11 @@ impl CodeCache {
     }
 
     /// Enters `to` as what follows `from`, when both lie in one page.
-    pub fn link(&mut self, from: u32, slot: u8, to: u32) {
-        let page = |b: Option<&Block>| b.map(|b| b.offset >> 12);
-        let same = page(self.blocks.get(from as usize)) == page(self.blocks.get(to as usize));
-        if let (true, Some(block)) = (same, self.blocks.get_mut(from as usize)) {
-            block.links[usize::from(slot & 1)] = to;
+    pub fn link(&self, from: u32, slot: u8, to: u32) {
+        if let (Some(block), Some(next)) = (self.blocks.get(from as usize), self.blocks.get(to as usize))
+            && block.offset >> 12 == next.offset >> 12
+        {
+            block.links[usize::from(slot & 1)].set(to);
         }
     }
 

@@ -99,7 +99,7 @@ impl Cpu {
         let (target, slot) = to;
         self.icount += u64::from(block.instructions);
         self.rip = target.into();
-        let linked = if slot < 2 { block.links[usize::from(slot)] } else { NONE };
+        let linked = if slot < 2 { block.links[usize::from(slot)].get() } else { NONE };
         if linked != NONE {
             return Ok(linked);
         }
@@ -107,7 +107,10 @@ impl Cpu {
         let Some(to) = code.jump(lin, bounds.mode, self.tlb.fetch[tlb::slot(lin, bounds.user)]) else {
             return Err(Leave::Unknown { from: id, slot, rip });
         };
-        if let Some(block) = code.blocks.get(to as usize) {
+        // It may be known from elsewhere only.
+        if !self.link(code, bounds.mode, (id, slot, rip), to)
+            && let Some(block) = code.blocks.get(to as usize)
+        {
             block.arrive();
         }
         Ok(to)

@@ -114,7 +114,7 @@ impl Cpu {
                 }
             };
             // What the interpreter or a region left for from elsewhere; not what an interrupt or a slice's end cut.
-            let linked = self.link(code, from, id);
+            let linked = self.link(code, self.derived.mode, from, id);
             if !linked && (from.0 != NONE || left) {
                 code.blocks[id as usize].arrive();
             }
@@ -255,8 +255,9 @@ impl Cpu {
 
     /// Enters a link between two blocks of one linear page in flat code: it then holds wherever the page is
     /// mapped.
-    fn link(&self, code: &mut CodeCache, (from, slot, rip): (u32, u8, u32), to: u32) -> bool {
-        let inside = slot < 2 && self.derived.mode & mode::FLAT != 0 && rip >> 12 == self.rip as u32 >> 12;
+    #[inline(always)]
+    pub(super) fn link(&self, code: &CodeCache, mode: u32, (from, slot, rip): (u32, u8, u32), to: u32) -> bool {
+        let inside = slot < 2 && mode & mode::FLAT != 0 && rip >> 12 == self.rip as u32 >> 12;
         if inside {
             code.link(from, slot, to);
         }

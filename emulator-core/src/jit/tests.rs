@@ -506,6 +506,24 @@ fn what_compiled_code_is_left_for_is_hot_sooner() {
 }
 
 #[test]
+fn jumps_inside_a_page_are_no_arrivals_from_elsewhere() {
+    // 0: inc eax; 1: test al, 1; 3: jz 6; 5: inc ebx; 6: dec ecx; 7: jnz 0; 9: mov ecx, 100; 14: jmp edi, to 0
+    let code = [0x40, 0xa8, 1, 0x74, 1, 0x43, 0x49, 0x75, 0xf7, 0xb9, 100, 0, 0, 0, 0xff, 0xe7];
+    let mut lab = Lab::protected();
+    lab.code(&code);
+    lab.cpu.set_reg32(RDI, lab.cpu.rip as u32);
+    lab.cpu.set_reg32(RCX, 100);
+    lab.cpu.run(&mut lab.bus, &mut lab.code, lab.cpu.icount + 100_000);
+    let arrivals = |at: u32| {
+        let block = lab.code.blocks.iter().find(|block| block.offset & 0xfff == at).expect("it was executed");
+        block.arrivals.get()
+    };
+    // However often the loop went around: 5 and 6 each have two ways in, and so does 0 besides the indirect jump.
+    assert!([5, 6, 9].map(arrivals).iter().all(|&times| times <= 1), "{:?}", [5, 6, 9].map(arrivals));
+    assert!((100..200).contains(&arrivals(0)), "{}", arrivals(0));
+}
+
+#[test]
 fn compiled_code_that_repeats_slow_string_instructions_ends_when_the_work_is_done() {
     let mut lab = Lab::protected();
     // REP MOVSB copies a byte over and over, one by one; enough around it that the region pays.
