@@ -6,7 +6,7 @@
 //! hold decoded code miss as well, but find their translation: such an entry has a mark in its low half.
 
 /// Entries for each privilege (supervisor, user).
-pub const ENTRIES: usize = 1024;
+pub const ENTRIES: usize = 2048;
 /// Never matches: the low 12 bits of a tag are zero.
 const INVALID: u64 = 1;
 /// Marks a write entry whose page holds code: it never matches, and what it translates to may be written where no code is.
@@ -14,8 +14,53 @@ pub const HOLDS_CODE: u64 = 0x400;
 
 /// One direct-mapped array, supervisor half first.
 pub type Array = [u64; 2 * ENTRIES];
-/// One bit for each entry of an array: its page is not global.
-type Marks = [u64; 2 * ENTRIES / 64];
+/// One bit for each entry of an array: its page may not be global.
+#[derive(Debug, Clone)]
+struct Marks {
+    words: [u64; WORDS],
+    /// One bit for each word that is not zero.
+    summary: [u64; WORDS / 64],
+}
+
+const WORDS: usize = 2 * ENTRIES / 64;
+
+impl Marks {
+    const NONE: Self = Self { words: [0; WORDS], summary: [0; WORDS / 64] };
+
+    fn mark(&mut self, i: usize, global: bool) {
+        let bit = 1 << (i & 63);
+        let word = &mut self.words[i >> 6];
+        if global {
+            *word &= !bit;
+        } else {
+            *word |= bit;
+            self.summary[i >> 12] |= 1 << (i >> 6 & 63);
+        }
+    }
+
+    /// Takes all marks away, and drops the entries that have them.
+    fn drop_marked(&mut self, array: &mut Array) {
+        // A process touches few pages before the next one runs, so most words are zero.
+        for (n, summary) in self.summary.iter_mut().enumerate() {
+            for word in bits(std::mem::take(summary)).map(|bit| n << 6 | bit) {
+                for bit in bits(std::mem::take(&mut self.words[word])) {
+                    array[word << 6 | bit] = INVALID;
+                }
+            }
+        }
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize & 63;
+        (word != 0).then(|| {
+            word &= word - 1;
+            bit
+        })
+    })
+}
 
 /// Translations for reads, writes and instruction fetches.
 #[derive(Debug, Clone)]
@@ -47,7 +92,7 @@ impl Default for Tlb {
             read: empty(),
             write: empty(),
             fetch: empty(),
-            local: [[0; 2 * ENTRIES / 64]; 3],
+            local: [Marks::NONE; 3],
             walked_global: false,
             epoch: 0,
             vram_epoch: 0,
@@ -61,7 +106,7 @@ impl Default for Tlb {
 #[inline(always)]
 #[must_use]
 pub fn slot(lin: u32, user: u32) -> usize {
-    (((lin >> 12) as usize & (ENTRIES - 1)) | (user as usize) << 10) & (2 * ENTRIES - 1)
+    (((lin >> 12) as usize & (ENTRIES - 1)) | user as usize * ENTRIES) & (2 * ENTRIES - 1)
 }
 
 /// An entry that maps the page of `lin` to block offset `offset` (page aligned).
@@ -90,42 +135,29 @@ pub fn hit_beside_code(entry: u64, lin: u32, size: u32) -> Option<u32> {
     hit(entry ^ HOLDS_CODE, lin, size)
 }
 
-fn mark(marks: &mut Marks, i: usize, global: bool) {
-    let bit = 1 << (i & 63);
-    let word = &mut marks[i >> 6];
-    *word = if global { *word & !bit } else { *word | bit };
-}
-
 impl Tlb {
     /// Enters a translation for reads that was just walked.
     pub fn enter_read(&mut self, i: usize, entry: u64) {
         self.read[i] = entry;
-        mark(&mut self.local[0], i, self.walked_global);
+        self.local[0].mark(i, self.walked_global);
     }
 
     /// Enters a translation for writes that was just walked.
     pub fn enter_write(&mut self, i: usize, entry: u64) {
         self.write[i] = entry;
-        mark(&mut self.local[1], i, self.walked_global);
+        self.local[1].mark(i, self.walked_global);
     }
 
     /// Enters a translation for fetches that was just walked.
     pub fn enter_fetch(&mut self, i: usize, entry: u64) {
         self.fetch[i] = entry;
-        mark(&mut self.local[2], i, self.walked_global);
+        self.local[2].mark(i, self.walked_global);
     }
 
     /// Drops everything but global pages (a load of CR3; SDM vol. 3, 4.10.4.1).
     pub fn flush_non_global(&mut self) {
         for (array, marks) in [&mut self.read, &mut self.write, &mut self.fetch].into_iter().zip(&mut self.local) {
-            // A process touches few pages before the next one runs, so most of these words are zero.
-            for (entries, marks) in array.chunks_exact_mut(64).zip(marks) {
-                let mut left = std::mem::take(marks);
-                while left != 0 {
-                    entries[left.trailing_zeros() as usize & 63] = INVALID;
-                    left &= left - 1;
-                }
-            }
+            marks.drop_marked(array);
         }
         self.generation = self.generation.wrapping_add(1);
     }
@@ -142,7 +174,7 @@ impl Tlb {
         self.read.fill(INVALID);
         self.write.fill(INVALID);
         self.fetch.fill(INVALID);
-        self.local = [[0; 2 * ENTRIES / 64]; 3];
+        self.local = [Marks::NONE; 3];
         self.large = [0; 16];
         self.generation = self.generation.wrapping_add(1);
     }
@@ -174,7 +206,7 @@ impl Tlb {
     /// Drops the page of `lin`: all of it when it is (or was) a large one.
     pub fn flush_page(&mut self, lin: u32) {
         if self.large[(lin >> 28) as usize] >> (lin >> 22 & 63) & 1 != 0 {
-            // 4 MiB cover every slot once: drop the entries whose tag is in the region.
+            // 4 MiB cover a thousand slots and more: drop the entries whose tag is in the region.
             for array in [&mut self.read, &mut self.write, &mut self.fetch] {
                 for e in array.iter_mut().filter(|e| **e as u32 >> 22 == lin >> 22) {
                     *e = INVALID;
