@@ -18,7 +18,7 @@ pub type Array = [u64; 2 * ENTRIES];
 #[derive(Debug, Clone)]
 struct Marks {
     words: [u64; WORDS],
-    /// One bit for each word that is not zero.
+    /// One bit for each word that may not be zero.
     summary: [u64; WORDS / 64],
 }
 
